@@ -1,0 +1,101 @@
+//! What the controller tells the program: live settings, ports and services.
+//!
+//! Ports and services exist twice ("slots"). A reload writes the idle slot and then the settings, whose one slot
+//! number switches all of it at once.
+
+use crate::{addr::Addr, grant::MAX_SERVICES};
+
+/// Slots of the ports and services tables.
+pub const SLOTS: u32 = 2;
+
+/// Entries of the ports table.
+pub const PORT_ENTRIES: u32 = SLOTS * 2 * 65_536;
+
+/// Entries of the services table.
+pub const SERVICE_ENTRIES: u32 = SLOTS * MAX_SERVICES;
+
+/// A protocol that has ports JPAT can protect.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+/// Index into the ports table; `port` in host order.
+#[inline(always)]
+#[must_use]
+pub const fn port_index(slot: u32, protocol: Protocol, port: u16) -> u32 {
+    let protocol = match protocol {
+        Protocol::Tcp => 0,
+        Protocol::Udp => 1,
+    };
+    ((slot & 1) << 17) | (protocol << 16) | port as u32
+}
+
+/// Index into the services table.
+#[inline(always)]
+#[must_use]
+pub const fn service_index(slot: u32, service: u32) -> u32 {
+    (slot & 1) * MAX_SERVICES + service
+}
+
+/// What would be dropped is dropped.
+pub const MODE_ENFORCE: u32 = 1;
+/// What would be dropped is counted as such and passes; knocks are still taken.
+pub const MODE_AUDIT: u32 = 2;
+
+/// Packets to any destination are judged; the destinations table is not consulted.
+pub const FLAG_ANY_DESTINATION: u32 = 1 << 0;
+/// The always-allow table has entries.
+pub const FLAG_ALWAYS_ALLOW: u32 = 1 << 1;
+/// Tunnels to judged destinations are dropped.
+pub const FLAG_DROP_TUNNELS: u32 = 1 << 2;
+
+/// Live settings, one value. The zero value is never live: the controller writes it before it attaches, and any
+/// mode but [`MODE_AUDIT`] enforces.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(C)]
+pub struct Settings {
+    /// Longest time a grant may still have, nanoseconds; a longer one does not open.
+    pub max_ttl_ns: u64,
+    /// [`MODE_ENFORCE`] or [`MODE_AUDIT`].
+    pub mode: u32,
+    /// Slot of the ports and services tables that is in force.
+    pub slot: u32,
+    /// Live generation; grants of another one are revoked.
+    pub generation: u32,
+    /// `FLAG_*` bits.
+    pub flags: u32,
+    /// UDP port of knocks, network order.
+    pub knock_port: [u8; 2],
+    /// Zero.
+    pub reserved: [u8; 6],
+}
+
+/// What the program knows of a service.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(C)]
+pub struct ServiceRule {
+    /// Mask over the mapped form for IPv4 sources (at least 96 bits).
+    pub mask_v4: Addr,
+    /// Mask for IPv6 sources.
+    pub mask_v6: Addr,
+    /// Zero.
+    pub flags: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// Key of the LPM tries after the kernel's own `prefixlen`: the 16-byte address.
+pub type PrefixData = Addr;
+
+crate::pod!(Settings, ServiceRule);
+
+const _: () = {
+    assert!(size_of::<Settings>() == 32 && align_of::<Settings>() == 8);
+    assert!(size_of::<ServiceRule>() == 40 && align_of::<ServiceRule>() == 4);
+    assert!(port_index(1, Protocol::Udp, 65_535) == PORT_ENTRIES - 1);
+    assert!(service_index(1, MAX_SERVICES - 1) == SERVICE_ENTRIES - 1);
+};
