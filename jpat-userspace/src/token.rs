@@ -90,4 +90,23 @@ impl VerifiedToken {
     pub const fn claims(&self) -> &serde_json::Value {
         &self.claims
     }
+
+    /// A witness without a verification, so that tests of policy and gate need no signatures.
+    #[cfg(test)]
+    pub(crate) fn for_tests(issuer: &str, claims: serde_json::Value) -> Self {
+        let text = |name: &str| claims[name].as_str().map(str::to_owned);
+        let date = |name: &str| claims[name].as_u64().map(UnixTime::from_secs);
+        let id = match text("jti") {
+            Some(jti) => TokenId::Jti(issuer.to_owned(), jti),
+            None => TokenId::Digest([0; 32]),
+        };
+        Self {
+            principal: Principal { issuer: issuer.to_owned(), subject: text("sub").unwrap_or_default() },
+            id,
+            expires: date("exp").unwrap_or_default(),
+            issued_at: date("iat"),
+            header: serde_json::json!({ "alg": "ES256" }),
+            claims,
+        }
+    }
 }
