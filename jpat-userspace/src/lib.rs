@@ -4,6 +4,8 @@
 #![forbid(unsafe_code)]
 
 // One datagram.
+#[cfg(feature = "daemon")]
+pub mod datapath;
 pub mod knock;
 #[cfg(feature = "daemon")]
 pub mod gate;
@@ -22,6 +24,8 @@ pub mod refusal;
 pub mod snapshot;
 #[cfg(feature = "daemon")]
 pub mod keyring;
+#[cfg(feature = "daemon")]
+pub mod store;
 #[cfg(feature = "daemon")]
 pub mod config;
 #[cfg(feature = "daemon")]
