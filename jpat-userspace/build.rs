@@ -72,7 +72,6 @@ fn rustflags() -> Result<String, env::VarError> {
     Ok([format!("--cfg=bpf_target_arch=\"{arch}\""), "-Cdebuginfo=2".into(), "-Clink-arg=--btf".into()].join("\x1f"))
 }
 
-#[expect(clippy::print_stdout, reason = "how a build script speaks to cargo")]
 fn rerun_if_changed(path: &Path) {
     println!("cargo::rerun-if-changed={}", path.display());
 }

@@ -30,4 +30,7 @@ pub mod store;
 pub mod config;
 #[cfg(feature = "daemon")]
 pub mod explain;
+pub mod admin;
+#[cfg(feature = "daemon")]
+pub mod metrics;
 pub mod clock;
