@@ -18,7 +18,13 @@ pub struct FlowKey {
 impl FlowKey {
     /// The flow from `source` to `destination`; ports in network order, `protocol` an IANA number.
     #[must_use]
-    pub const fn new(source: Addr, source_port: [u8; 2], destination: Addr, destination_port: [u8; 2], protocol: u8) -> Self {
+    pub const fn new(
+        source: Addr,
+        source_port: [u8; 2],
+        destination: Addr,
+        destination_port: [u8; 2],
+        protocol: u8,
+    ) -> Self {
         Self { source, destination, source_port, destination_port, protocol, reserved: [0; 3] }
     }
 }

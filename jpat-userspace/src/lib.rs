@@ -1,0 +1,29 @@
+//! JPAT's userspace: the controller `jpatd` and the client and admin tool `jpat`.
+//!
+//! The modules stand in the order in which one datagram passes them; what lies around comes after.
+#![forbid(unsafe_code)]
+
+// One datagram.
+pub mod knock;
+#[cfg(feature = "daemon")]
+pub mod gate;
+#[cfg(feature = "daemon")]
+pub mod verify;
+#[cfg(feature = "daemon")]
+pub mod token;
+#[cfg(feature = "daemon")]
+pub mod policy;
+#[cfg(feature = "daemon")]
+pub mod audit;
+
+// Around it.
+pub mod refusal;
+#[cfg(feature = "daemon")]
+pub mod snapshot;
+#[cfg(feature = "daemon")]
+pub mod keyring;
+#[cfg(feature = "daemon")]
+pub mod config;
+#[cfg(feature = "daemon")]
+pub mod explain;
+pub mod clock;

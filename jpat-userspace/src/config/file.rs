@@ -1,0 +1,1 @@
+//! The file as typed: TOML with spans, every key of the contract known.

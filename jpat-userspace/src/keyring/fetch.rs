@@ -1,0 +1,1 @@
+//! Fetches key sets in the background.

@@ -1,0 +1,1 @@
+//! CEL source becomes a checked program.
