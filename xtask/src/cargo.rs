@@ -77,7 +77,9 @@ pub(crate) fn ask(command: &mut Command) -> Option<String> {
 
 /// A command as one could type it.
 pub(crate) fn show(command: &Command) -> String {
-    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let program = command.get_program();
+    let program = if env::var_os("CARGO").is_some_and(|own| own == program) { "cargo".as_ref() } else { program };
+    let words = std::iter::once(program).chain(command.get_args());
     words.map(|word| quote(&word.to_string_lossy())).collect::<Vec<_>>().join(" ")
 }
 
