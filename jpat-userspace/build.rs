@@ -47,6 +47,8 @@ fn compile(workspace: &Path, target_dir: &Path, toolchain: &str) -> Result<PathB
             cargo.env_remove(name);
         }
     }
+    // The outer cargo's library path would give the inner rustc another toolchain's driver, and with it its sysroot.
+    cargo.env_remove("LD_LIBRARY_PATH");
     // `RUSTC_BOOTSTRAP` because the BPF target is unstable; here alone, or half of the host's crates change with it.
     cargo
         .env("RUSTC_BOOTSTRAP", "1")
@@ -72,7 +74,6 @@ fn rustflags() -> Result<String, env::VarError> {
     Ok([format!("--cfg=bpf_target_arch=\"{arch}\""), "-Cdebuginfo=2".into(), "-Clink-arg=--btf".into()].join("\x1f"))
 }
 
-#[expect(clippy::print_stdout, reason = "how a build script speaks to cargo")]
 fn rerun_if_changed(path: &Path) {
     println!("cargo::rerun-if-changed={}", path.display());
 }

@@ -83,15 +83,17 @@ fn clippy_bpf(toolchain: &Toolchain) -> Result<Outcome> {
         }
         return Ok(Outcome::Skipped(why));
     };
+    // The driver itself, not `cargo clippy`: that would find the one of rustup first.
     let mut command = cargo::foreign(&clippy);
-    // cargo-clippy as a plugin of its own cargo; a bare `cargo clippy` would find the one of rustup first.
-    command.args(["clippy", "--package=jpat-ebpf", "--bins", "--target=bpfel-unknown-none"]);
+    command.args(["clippy", "--release", "--package=jpat-ebpf", "--bins", "--target=bpfel-unknown-none"]);
     if toolchain.build_std {
         command.arg("-Zbuild-std=core");
     }
-    command.arg("--target-dir").arg(toolchain::directory().join("clippy")).args(["--", "-D", "warnings"]);
+    command.arg("--target-dir").arg(toolchain::directory().join("build")).args(["--", "-D", "warnings"]);
     command.env("CARGO", &toolchain.cargo).env("RUSTC", &toolchain.rustc).env("RUSTC_BOOTSTRAP", "1");
-    command.env("RUSTFLAGS", format!("--cfg=bpf_target_arch=\"{}\"", std::env::consts::ARCH));
+    // As in jpat-userspace/build.rs, so that what it compiled serves here too.
+    let cfg = format!("--cfg=bpf_target_arch=\"{}\"", std::env::consts::ARCH);
+    command.env("CARGO_ENCODED_RUSTFLAGS", [&cfg, "-Cdebuginfo=2", "-Clink-arg=--btf"].join("\x1f"));
     cargo::succeed(&mut command)?;
     Ok(Outcome::Passed)
 }
