@@ -47,6 +47,8 @@ fn compile(workspace: &Path, target_dir: &Path, toolchain: &str) -> Result<PathB
             cargo.env_remove(name);
         }
     }
+    // The outer cargo's library path would give the inner rustc another toolchain's driver, and with it its sysroot.
+    cargo.env_remove("LD_LIBRARY_PATH");
     // `RUSTC_BOOTSTRAP` because the BPF target is unstable; here alone, or half of the host's crates change with it.
     cargo
         .env("RUSTC_BOOTSTRAP", "1")
