@@ -109,8 +109,7 @@ impl Collector for Scrape {
         for (result, count) in &self.knocks {
             ConstCounter::new(*count).encode(family.encode_family(&[("result", *result)])?)?;
         }
-        let mut family =
-            encoder.encode_descriptor("ring_lost", "Records that found a ring full", None, counter)?;
+        let mut family = encoder.encode_descriptor("ring_lost", "Records that found a ring full", None, counter)?;
         ConstCounter::new(view.ring_lost).encode(family.encode_family(&[("ring", "bare")])?)?;
         let lost = encoder.encode_descriptor("audit_lost", "Audit lines that could not be written", None, counter)?;
         ConstCounter::new(view.audit_lost).encode(lost)?;

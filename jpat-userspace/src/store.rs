@@ -63,7 +63,8 @@ pub fn service_ids(state: &Path, names: &[&str]) -> Result<BTreeMap<String, Serv
     let assigned = assign(held.clone(), names).ok_or_else(|| StoreError::TooMany(path.clone()))?;
     if assigned != held {
         let file = File { version: 1, services: assigned.clone() };
-        let text = serde_json::to_vec_pretty(&file).map_err(|source| StoreError::Format { path: path.clone(), source })?;
+        let text =
+            serde_json::to_vec_pretty(&file).map_err(|source| StoreError::Format { path: path.clone(), source })?;
         replace(&path, &text).map_err(|source| StoreError::Io { path, source })?;
     }
     Ok(assigned.into_iter().filter(|(name, _)| names.contains(&name.as_str())).collect())

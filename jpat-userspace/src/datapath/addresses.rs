@@ -1,6 +1,10 @@
 //! This host's addresses: what `destinations = "local"` means.
 
-use std::{collections::BTreeSet, net::IpAddr, os::fd::{AsRawFd, OwnedFd, RawFd}};
+use std::{
+    collections::BTreeSet,
+    net::IpAddr,
+    os::fd::{AsRawFd, OwnedFd, RawFd},
+};
 
 use ipnet::IpNet;
 use nix::sys::socket::{
@@ -57,9 +61,7 @@ impl Changes {
     /// Throws away what was told: the whole list is read again anyway, also after an overrun.
     pub fn drain(&self) {
         let mut buffer = [0; 8192];
-        while recv(self.0.as_raw_fd(), &mut buffer, MsgFlags::empty())
-            .is_ok_and(|length| length > 0)
-        {}
+        while recv(self.0.as_raw_fd(), &mut buffer, MsgFlags::empty()).is_ok_and(|length| length > 0) {}
     }
 }
 

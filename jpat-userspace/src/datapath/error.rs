@@ -33,7 +33,9 @@ pub enum DataPathError {
         wanted: String,
     },
     /// CAP_BPF and CAP_NET_ADMIN are missing.
-    #[error("the kernel does not let this process load BPF programs ({0})\n  remedy: run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON")]
+    #[error(
+        "the kernel does not let this process load BPF programs ({0})\n  remedy: run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON"
+    )]
     Privilege(io::Error),
     /// The object could not be loaded.
     #[error("loading the XDP program")]
@@ -59,7 +61,9 @@ pub enum DataPathError {
     #[error("there is no interface `{0}`\n  remedy: see `ip link`, and correct `listen.interfaces`")]
     NoInterface(String),
     /// Somebody else's program is there.
-    #[error("another XDP program is attached to {0}\n  remedy: see `ip link show dev {0}`; detach it, or leave {0} out of `listen.interfaces`")]
+    #[error(
+        "another XDP program is attached to {0}\n  remedy: see `ip link show dev {0}`; detach it, or leave {0} out of `listen.interfaces`"
+    )]
     Busy(String),
     /// The hook cannot be had.
     #[error("attaching to {interface} ({mode} mode)")]
@@ -72,7 +76,9 @@ pub enum DataPathError {
         source: ProgramError,
     },
     /// The kernel has no BPF links for XDP (before 5.9), so nothing would outlive this process.
-    #[error("{0}: this kernel cannot pin an XDP link, so the protection would end with this process\n  remedy: Linux 5.10 or newer")]
+    #[error(
+        "{0}: this kernel cannot pin an XDP link, so the protection would end with this process\n  remedy: Linux 5.10 or newer"
+    )]
     NotPinnable(String),
     /// A link operation failed.
     #[error("link to {interface}")]

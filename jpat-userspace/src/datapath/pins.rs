@@ -2,7 +2,11 @@
 //!
 //! `DIR/v<ABI>/<MAP>` and `DIR/v<ABI>/link-<ifindex>-<mode>`. A bpffs allows no dots in names, hence the index.
 
-use std::{fs, io, os::unix::fs::DirBuilderExt as _, path::{Path, PathBuf}};
+use std::{
+    fs, io,
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
+};
 
 use aya::maps::MapInfo;
 use jpat_common::{ABI_VERSION, map_name};
@@ -46,7 +50,11 @@ impl PinDir {
     /// # Errors
     /// [`DataPathError::Pins`].
     pub fn create(&self) -> Result<(), DataPathError> {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.dir).map_err(|source| self.error(&self.dir, source))
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.dir)
+            .map_err(|source| self.error(&self.dir, source))
     }
 
     /// Where a map is pinned.
@@ -64,7 +72,10 @@ impl PinDir {
     /// The pinned link to an interface, where there is one.
     #[must_use]
     pub fn find_link(&self, ifindex: u32) -> Option<(PathBuf, Hook)> {
-        [Hook::Driver, Hook::Generic].into_iter().map(|hook| (self.link(ifindex, hook), hook)).find(|(path, _)| path.exists())
+        [Hook::Driver, Hook::Generic]
+            .into_iter()
+            .map(|hook| (self.link(ifindex, hook), hook))
+            .find(|(path, _)| path.exists())
     }
 
     /// Whether an earlier controller left its maps.

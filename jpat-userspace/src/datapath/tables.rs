@@ -234,14 +234,16 @@ impl Tables {
     }
 
     fn add_prefixes(&mut self, name: &'static str, prefixes: &BTreeSet<IpNet>) -> Result<(), DataPathError> {
-        let mut trie: LpmTrie<_, Addr, u32> = LpmTrie::try_from(self.map_mut(name)?).map_err(DataPathError::map(name))?;
+        let mut trie: LpmTrie<_, Addr, u32> =
+            LpmTrie::try_from(self.map_mut(name)?).map_err(DataPathError::map(name))?;
         prefixes.iter().try_for_each(|prefix| trie.insert(&key(prefix), 1, 0)).map_err(DataPathError::map(name))
     }
 
     fn retain_prefixes(&mut self, name: &'static str, wanted: &BTreeSet<IpNet>) -> Result<(), DataPathError> {
         let held = self.prefixes(name)?;
         let wanted: BTreeSet<_> = wanted.iter().map(IpNet::trunc).collect();
-        let mut trie: LpmTrie<_, Addr, u32> = LpmTrie::try_from(self.map_mut(name)?).map_err(DataPathError::map(name))?;
+        let mut trie: LpmTrie<_, Addr, u32> =
+            LpmTrie::try_from(self.map_mut(name)?).map_err(DataPathError::map(name))?;
         held.difference(&wanted)
             .try_for_each(|prefix| absent_is_fine(trie.remove(&key(prefix))))
             .map_err(DataPathError::map(name))
@@ -276,9 +278,7 @@ pub(super) fn layout(name: &str) -> String {
 /// The trie's key: IPv4 prefixes move behind the 96 bits of the mapped form.
 fn key(prefix: &IpNet) -> Key<Addr> {
     match prefix.trunc() {
-        IpNet::V4(v4) => {
-            Key::new(u32::from(v4.prefix_len()) + addr::V4_MAPPED_BITS, addr::from_v4(v4.addr().octets()))
-        }
+        IpNet::V4(v4) => Key::new(u32::from(v4.prefix_len()) + addr::V4_MAPPED_BITS, addr::from_v4(v4.addr().octets())),
         IpNet::V6(v6) => Key::new(u32::from(v6.prefix_len()), v6.addr().octets()),
     }
 }
@@ -296,7 +296,9 @@ fn net(key: &Key<Addr>) -> IpNet {
 fn absent_is_fine(result: Result<(), MapError>) -> Result<(), MapError> {
     match result {
         Err(MapError::KeyNotFound) => Ok(()),
-        Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(nix::Error::ENOENT as i32) => Ok(()),
+        Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(nix::Error::ENOENT as i32) => {
+            Ok(())
+        }
         other => other,
     }
 }
