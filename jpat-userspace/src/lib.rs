@@ -27,3 +27,9 @@ pub mod config;
 #[cfg(feature = "daemon")]
 pub mod explain;
 pub mod clock;
+
+// The program `jpat`.
+pub mod client;
+pub mod issuer;
+pub mod cli;
+pub mod output;
