@@ -34,3 +34,9 @@ pub mod admin;
 #[cfg(feature = "daemon")]
 pub mod metrics;
 pub mod clock;
+
+// The program `jpat`.
+pub mod client;
+pub mod issuer;
+pub mod cli;
+pub mod output;
