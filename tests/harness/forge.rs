@@ -1,13 +1,17 @@
 //! An issuer that signs whatever it is told, well-formed or not: keys, the JWK Set of their public halves, and
 //! compact JWS with any header and any claims.
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use aws_lc_rs::{
+    encoding::AsDer,
     rand::SystemRandom,
     rsa::KeySize,
     signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RSA_PKCS1_SHA256, RsaKeyPair},
 };
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use base64::{
+    Engine,
+    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+};
 use serde_json::{Value, json};
 
 /// A signing key.
@@ -87,6 +91,18 @@ impl Key {
         jwk["alg"] = json!(self.alg());
         jwk["use"] = json!("sig");
         Ok(jwk)
+    }
+
+    /// The public half of an RSA key in PEM (SubjectPublicKeyInfo), as an attacker would use it for confusion.
+    ///
+    /// # Errors
+    /// For keys of other kinds.
+    pub fn public_pem(&self) -> Result<String> {
+        let Pair::Rs256(pair) = &self.pair else { bail!("not an RSA key") };
+        let der: aws_lc_rs::encoding::PublicKeyX509Der<'_> = pair.public_key().as_der()?;
+        let text = STANDARD.encode(der.as_ref());
+        let lines: Vec<_> = text.as_bytes().chunks(64).map(String::from_utf8_lossy).collect();
+        Ok(format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", lines.join("\n")))
     }
 
     /// The usual header: `alg`, `kid`, `typ`.
