@@ -1,10 +1,22 @@
 //! A compact JWS (RFC 7515) becomes a [`VerifiedToken`], or a [`Refusal`](crate::refusal::Refusal).
 
-pub mod claims;
 pub mod jws;
+pub mod json;
+pub mod claims;
 pub mod keys;
+pub mod signature;
+mod accept;
+
+pub use accept::verify;
 
 use crate::clock::UnixTime;
+
+/// Chooses the cryptography of `jsonwebtoken` for this process. Called by `main` and by tests before anything else; a second
+/// call does nothing.
+pub fn install_crypto() {
+    // Refused only when it is installed already.
+    let _installed = jsonwebtoken::crypto::aws_lc::DEFAULT_PROVIDER.install_default();
+}
 
 /// Who a token speaks for.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -89,5 +101,24 @@ impl VerifiedToken {
     #[must_use]
     pub const fn claims(&self) -> &serde_json::Value {
         &self.claims
+    }
+
+    /// A witness without a verification, so that tests of policy and gate need no signatures.
+    #[cfg(test)]
+    pub(crate) fn for_tests(issuer: &str, claims: serde_json::Value) -> Self {
+        let text = |name: &str| claims[name].as_str().map(str::to_owned);
+        let date = |name: &str| claims[name].as_u64().map(UnixTime::from_secs);
+        let id = match text("jti") {
+            Some(jti) => TokenId::Jti(issuer.to_owned(), jti),
+            None => TokenId::Digest([0; 32]),
+        };
+        Self {
+            principal: Principal { issuer: issuer.to_owned(), subject: text("sub").unwrap_or_default() },
+            id,
+            expires: date("exp").unwrap_or_default(),
+            issued_at: date("iat"),
+            header: serde_json::json!({ "alg": "ES256" }),
+            claims,
+        }
     }
 }
