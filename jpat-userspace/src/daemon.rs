@@ -179,9 +179,10 @@ fn rules(config: &Config, ids: &load::ServiceIds) -> anyhow::Result<Rules> {
         Destinations::Local => Some(addresses::local()?),
         Destinations::Prefixes(prefixes) => Some(prefixes.iter().copied().collect()),
     };
-    let services = config.services.iter().filter_map(|service| {
-        ids.get(&service.name).map(|id| (*id, service.ports.clone(), service.prefix))
-    });
+    let services = config
+        .services
+        .iter()
+        .filter_map(|service| ids.get(&service.name).map(|id| (*id, service.ports.clone(), service.prefix)));
     Ok(Rules {
         services: services.collect(),
         always_allow: config.always_allow.iter().copied().collect(),
@@ -193,5 +194,13 @@ fn rules(config: &Config, ids: &load::ServiceIds) -> anyhow::Result<Rules> {
 }
 
 fn interfaces(config: &Config) -> anyhow::Result<Vec<String>> {
-    Ok(config.listen.interfaces.iter().filter_map(|i| match i { crate::config::InterfacePattern::Name(n) => Some(n.clone()), _ => None }).collect())
+    Ok(config
+        .listen
+        .interfaces
+        .iter()
+        .filter_map(|i| match i {
+            crate::config::InterfacePattern::Name(n) => Some(n.clone()),
+            _ => None,
+        })
+        .collect())
 }

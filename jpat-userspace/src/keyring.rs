@@ -46,12 +46,20 @@ impl KeyRing {
 /// stub
 pub struct Refresher;
 impl Refresher {
-    pub fn new(_: &[Issuer], _: crate::clock::BootTime) -> Self { Self }
-    pub fn poll_timeout(&self) -> Option<crate::clock::BootTime> { None }
-    pub fn handle_due(&mut self, _: crate::clock::BootTime) -> Vec<String> { Vec::new() }
+    pub fn new(_: &[Issuer], _: crate::clock::BootTime) -> Self {
+        Self
+    }
+    pub fn poll_timeout(&self) -> Option<crate::clock::BootTime> {
+        None
+    }
+    pub fn handle_due(&mut self, _: crate::clock::BootTime) -> Vec<String> {
+        Vec::new()
+    }
     pub fn handle_result(&mut self, _: &str, _: Result<(), String>, _: crate::clock::BootTime) {}
     pub fn want(&mut self, _: &str, _: crate::clock::BootTime) {}
-    pub fn error(&self, _: &str) -> Option<&str> { None }
+    pub fn error(&self, _: &str) -> Option<&str> {
+        None
+    }
 }
 pub fn read_static(issuer: &Issuer) -> anyhow::Result<Option<KeySet>> {
     use crate::config::KeySource;
@@ -62,4 +70,8 @@ pub fn read_static(issuer: &Issuer) -> anyhow::Result<Option<KeySet>> {
         KeySource::Discovery | KeySource::JwksUrl(_) => None,
     })
 }
-pub mod cache { pub fn write(_: &std::path::Path, _: &str, _: &[u8], _: crate::clock::UnixTime) -> std::io::Result<()> { Ok(()) } }
+pub mod cache {
+    pub fn write(_: &std::path::Path, _: &str, _: &[u8], _: crate::clock::UnixTime) -> std::io::Result<()> {
+        Ok(())
+    }
+}

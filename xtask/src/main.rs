@@ -1,6 +1,7 @@
 //! `cargo xtask`: builds, checks and runs JPAT. One file per verb; everything it makes lies under `target/`.
 #![forbid(unsafe_code)]
 
+mod bench;
 mod build;
 mod cargo;
 mod clock;
@@ -32,6 +33,7 @@ enum Verb {
     Run(run::Options),
     Test(test::Options),
     Build(build::Options),
+    Bench(bench::Options),
     /// Checks format, lints, docs, licences and dependencies: the same as `test lint`.
     Lint,
     Toolchain(toolchain::Options),
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
         Verb::Run(options) => run::run(options),
         Verb::Test(options) => test::run(&options),
         Verb::Build(options) => build::run(&options),
+        Verb::Bench(options) => bench::run(options),
         Verb::Lint => test::run(&test::Options::only(test::Group::Lint)),
         Verb::Toolchain(options) => toolchain::run(&options),
     };

@@ -53,7 +53,7 @@ fn host(config: &Path, args: Vec<OsString>) -> Result<ExitCode> {
 }
 
 /// Replaces xtask by the raised program, so that Ctrl-C and other signals reach it and the shell waits for its clean-up.
-fn become_raised(program: &Path, variables: &[(&str, &OsStr)], args: Vec<OsString>) -> Result<ExitCode> {
+pub(crate) fn become_raised(program: &Path, variables: &[(&str, &OsStr)], args: Vec<OsString>) -> Result<ExitCode> {
     let Some(means) = elevate::means() else {
         let line = elevate::by_hand(program, variables, &args);
         bail!("this needs root, and sudo cannot give it here; as a user who may:\n    {line}");

@@ -177,5 +177,6 @@ fn log() {
 /// A span of time as people write it: `30s`, `5m`, `1h 30m`.
 fn duration(text: &str) -> Result<Duration, String> {
     let span = text.parse::<jiff::SignedDuration>().ok().and_then(|span| Duration::try_from(span).ok());
-    span.filter(|span| !span.is_zero()).ok_or_else(|| "expected a time span with its unit, such as 60s or 5m".to_owned())
+    span.filter(|span| !span.is_zero())
+        .ok_or_else(|| "expected a time span with its unit, such as 60s or 5m".to_owned())
 }

@@ -5,11 +5,11 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 use jpat_common::grant::ServiceId;
 
 use crate::{
+    clock,
     config::{
         Config,
         error::{ConfigError, Warning},
     },
-    clock,
     keyring::{self, Held, KeyRing},
     policy::Policy,
     snapshot::Snapshot,
@@ -63,12 +63,7 @@ pub fn snapshot(
             keys = keys.with(&issuer.name, held.clone());
         }
     }
-    let snapshot = Snapshot {
-        generation,
-        config,
-        policy: Arc::new(policy),
-        keys: Arc::new(keys),
-        service_ids: Arc::new(ids),
-    };
+    let snapshot =
+        Snapshot { generation, config, policy: Arc::new(policy), keys: Arc::new(keys), service_ids: Arc::new(ids) };
     Ok((snapshot, failures))
 }

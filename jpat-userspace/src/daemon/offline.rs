@@ -29,6 +29,12 @@ pub(super) fn detach(config: &Path) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-pub(super) fn init(_out: &Path, _interface: Option<&str>) -> anyhow::Result<ExitCode> { anyhow::bail!("wip") }
-pub(super) fn check(_config: &Path, _format: Format) -> ExitCode { ExitCode::FAILURE }
-pub(super) fn explain(_question: &Question, _format: Format) -> anyhow::Result<ExitCode> { anyhow::bail!("wip") }
+pub(super) fn init(_out: &Path, _interface: Option<&str>) -> anyhow::Result<ExitCode> {
+    anyhow::bail!("wip")
+}
+pub(super) fn check(_config: &Path, _format: Format) -> ExitCode {
+    ExitCode::FAILURE
+}
+pub(super) fn explain(_question: &Question, _format: Format) -> anyhow::Result<ExitCode> {
+    anyhow::bail!("wip")
+}

@@ -32,8 +32,7 @@ fn try_reload(runtime: &mut Runtime) -> anyhow::Result<Vec<String>> {
     }
     let names: Vec<_> = config.services.iter().map(|service| service.name.as_str()).collect();
     let ids = store::service_ids(&config.state, &names)?;
-    let (snapshot, key_failures) =
-        load::snapshot(Arc::clone(&config), ids, old.generation + 1, Some(&old))?;
+    let (snapshot, key_failures) = load::snapshot(Arc::clone(&config), ids, old.generation + 1, Some(&old))?;
     let mode = super::mode_number(config.mode);
     runtime.datapath.tables_mut().apply(&rules(&config, &snapshot.service_ids)?, mode, runtime.generation)?;
 
@@ -77,7 +76,11 @@ fn revoked(old: &Config, new: &Config, ids: &load::ServiceIds) -> BTreeSet<Servi
                 && issuers_unchanged(old, new, &service.issuers)
         })
     };
-    old.services.iter().filter(|service| !unchanged(service)).filter_map(|service| ids.get(&service.name).copied()).collect()
+    old.services
+        .iter()
+        .filter(|service| !unchanged(service))
+        .filter_map(|service| ids.get(&service.name).copied())
+        .collect()
 }
 
 /// An issuer under the same name may be somebody else now, or be trusted for less.

@@ -1,11 +1,6 @@
 //! The one loop. It owns every mutable thing and executes what the gate decides; threads and tasks only hand it events.
 
-use std::{
-    future::pending,
-    process::ExitCode,
-    sync::Arc,
-    time::Duration,
-};
+use std::{future::pending, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
@@ -29,8 +24,7 @@ use crate::{
     datapath::{DataPath, addresses, ring::Ring},
     gate::{Command, Gate},
     keyring::{
-        Held, Refresher,
-        cache,
+        Held, Refresher, cache,
         fetch::{self, Fetched},
     },
     metrics::{self, Metrics, server::Probe},
@@ -99,7 +93,8 @@ impl Runtime {
         let config = Arc::clone(&snapshot.config);
         let ring = datapath.take_ring().context("the knock ring was taken before")?;
         let snapshots = Arc::new(ArcSwap::from_pointee(snapshot));
-        let (workers, done) = Workers::start(config.limits.workers, &snapshots).context("starting verification threads")?;
+        let (workers, done) =
+            Workers::start(config.limits.workers, &snapshots).context("starting verification threads")?;
         let (fetched, fetched_events) = mpsc::unbounded_channel();
         let (admin, admin_changes) = watch::channel(Arc::new(config.admin.clone()));
         let (ask, asked) = mpsc::channel(16);
@@ -333,7 +328,9 @@ impl Runtime {
                     tracing::warn!("{warning}");
                 }
             }
-            Err(error) => tracing::error!("the reload was refused, and the old configuration stays in force:\n{error:#}"),
+            Err(error) => {
+                tracing::error!("the reload was refused, and the old configuration stays in force:\n{error:#}")
+            }
         }
     }
 
