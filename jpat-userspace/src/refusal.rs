@@ -63,21 +63,17 @@ refusals! {
     DuplicateMember = "duplicate_member", Stranger;
     /// JSON nested deeper than eight levels.
     TooDeep = "too_deep", Stranger;
-    /// A header member has the wrong type or is none that JPAT knows.
+    /// A header member has the wrong type, is too long, or changes how a token is read (`b64`).
     BadHeader = "bad_header", Stranger;
     /// `alg` is `none`, in any spelling.
     AlgNone = "alg_none", Stranger;
-    /// `alg` is missing, or is none that this issuer is configured for.
-    AlgNotAllowed = "alg_not_allowed", Stranger;
     /// The header names critical extensions (`crit`), and JPAT supports none.
     CriticalHeader = "critical_header", Stranger;
     /// The header carries a key or a reference to one (`jwk`, `jku`, `x5u`, `x5c`); keys come from the configuration alone.
     EmbeddedKey = "embedded_key", Stranger;
     /// The token is compressed or encrypted.
     Compressed = "compressed", Stranger;
-    /// `typ` is none that this issuer is configured for.
-    TypNotAllowed = "typ_not_allowed", Stranger;
-    /// A registered claim (`iss`, `sub`, `aud`, `exp`, `nbf`, `iat`, `jti`) has the wrong type.
+    /// A registered claim (`iss`, `sub`, `aud`, `exp`, `nbf`, `iat`, `jti`) has the wrong type or is too long.
     BadClaimType = "bad_claim_type", Stranger;
     /// There is no `iss`.
     NoIssuer = "no_issuer", Stranger;
@@ -85,6 +81,10 @@ refusals! {
     UnknownIssuer = "unknown_issuer", Stranger;
     /// This issuer's tokens are not accepted in the form of this knock.
     FormNotAccepted = "form_not_accepted", Stranger;
+    /// `alg` is missing, or is none that this issuer is configured for.
+    AlgNotAllowed = "alg_not_allowed", Stranger;
+    /// `typ` is none that this issuer is configured for.
+    TypNotAllowed = "typ_not_allowed", Stranger;
     /// No keys of this issuer are at hand: it was not reached yet, or for longer than `max_stale`.
     NoKeys = "no_keys", Stranger;
     /// No key of this issuer has the token's `kid`.

@@ -1,10 +1,22 @@
 //! A compact JWS (RFC 7515) becomes a [`VerifiedToken`], or a [`Refusal`](crate::refusal::Refusal).
 
-pub mod claims;
 pub mod jws;
+pub mod json;
+pub mod claims;
 pub mod keys;
+pub mod signature;
+mod accept;
+
+pub use accept::verify;
 
 use crate::clock::UnixTime;
+
+/// Chooses the cryptography of `jsonwebtoken` for this process. Called by `main` and by tests before anything else; a second
+/// call does nothing.
+pub fn install_crypto() {
+    // Refused only when it is installed already.
+    let _installed = jsonwebtoken::crypto::aws_lc::DEFAULT_PROVIDER.install_default();
+}
 
 /// Who a token speaks for.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

@@ -3,10 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
+    clock::Now,
     config::{PrefixWidths, ReplayMode},
     knock::Knock,
     refusal::Refusal,
-    token::{Principal, TokenId, VerifiedToken},
+    snapshot::Snapshot,
+    token::{self, Principal, TokenId, VerifiedToken},
 };
 
 /// What a verification found.
@@ -71,4 +73,46 @@ pub struct Job {
     pub id: u64,
     /// What to verify.
     pub knock: Knock,
+}
+
+/// Hears of every check, in order, up to the first refusal. `explain` keeps them; a worker uses [`NoRecord`].
+pub trait Record {
+    /// One check was made. `detail` says what was compared, empty where the refusal's own text says all; nobody who does not
+    /// listen calls it.
+    fn check(&mut self, name: &'static str, result: Result<(), Refusal>, detail: impl FnOnce() -> String);
+
+    /// Reports a check and hands its result on. `detail` sees the value, if there is one.
+    ///
+    /// # Errors
+    /// The refusal that `result` holds.
+    fn step<T>(
+        &mut self,
+        name: &'static str,
+        result: Result<T, Refusal>,
+        detail: impl FnOnce(Option<&T>) -> String,
+    ) -> Result<T, Refusal> {
+        self.check(name, result.as_ref().map(|_| ()).map_err(|refusal| *refusal), || detail(result.as_ref().ok()));
+        result
+    }
+}
+
+/// Keeps nothing.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct NoRecord;
+
+impl Record for NoRecord {
+    fn check(&mut self, _name: &'static str, _result: Result<(), Refusal>, _detail: impl FnOnce() -> String) {}
+}
+
+/// Verifies the token of a knock and asks the policy what it opens.
+#[must_use]
+pub fn verify(knock: &Knock, snapshot: &Snapshot, now: Now, record: &mut impl Record) -> Outcome {
+    let (token, issuer) = match token::verify(&knock.token, knock.form, &snapshot.config, &snapshot.keys, now, record) {
+        Ok(verified) => verified,
+        Err(denied) => return Outcome::Denied(denied),
+    };
+    match snapshot.policy.evaluate(&token, knock.source, knock.form, now) {
+        Ok(openings) => Outcome::Allowed(Allowed { token: Arc::new(token), replay: issuer.replay, openings }),
+        Err(denied) => Outcome::Denied(denied),
+    }
 }
