@@ -19,10 +19,11 @@ use clap::{Parser, Subcommand};
 
 /// Builds, checks and runs JPAT.
 ///
-/// Call it as yourself: it builds under your account and raises only what needs root (with sudo), saying so first.
-/// On a fresh machine the first `build`, `run` or `test` brings the eBPF tool chain by itself.
+/// Call it as yourself: it builds under your account and raises only what needs root (with sudo),
+/// saying so first. On a fresh machine the first `build`, `run` or `test` brings the eBPF tool
+/// chain by itself.
 #[derive(Parser)]
-#[command(name = "cargo xtask", bin_name = "cargo xtask", disable_version_flag = true)]
+#[command(verbatim_doc_comment, name = "cargo xtask", bin_name = "cargo xtask", disable_version_flag = true)]
 struct Cli {
     #[command(subcommand)]
     verb: Verb,
@@ -35,6 +36,7 @@ enum Verb {
     Build(build::Options),
     Bench(bench::Options),
     /// Checks format, lints, docs, licences and dependencies: the same as `test lint`.
+    #[command(verbatim_doc_comment)]
     Lint,
     Toolchain(toolchain::Options),
 }
