@@ -13,7 +13,7 @@ mod place;
 mod shape;
 mod suggest;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -196,6 +196,9 @@ impl Policy {
                 RuleOutcome::False | RuleOutcome::OtherIssuer => {}
             }
             asked += usize::from(outcome != RuleOutcome::OtherIssuer);
+            if let (RuleOutcome::Error(error), None) = (&outcome, &seen) {
+                tracing::debug!(service = %service.opening.name, error, "allow failed");
+            }
             if let Some(seen) = &mut seen {
                 seen.push(RuleResult { owner: Owner::Service(service.opening.name.to_string()), outcome });
             }
