@@ -34,6 +34,8 @@ pub mod check;
 pub mod explain;
 pub mod admin;
 #[cfg(feature = "daemon")]
+pub mod daemon;
+#[cfg(feature = "daemon")]
 pub mod metrics;
 pub mod clock;
 
