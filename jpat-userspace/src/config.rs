@@ -14,6 +14,8 @@ use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 use ipnet::IpNet;
 pub use jpat_common::settings::Protocol;
 
+use crate::policy::Owner;
+
 /// Longest life a grant may have, whatever its service says; the program refuses longer ones.
 pub const MAX_TTL: Duration = Duration::from_secs(24 * 3600);
 
@@ -48,26 +50,29 @@ pub struct Config {
     pub source: Arc<source::Source>,
 }
 
-/// A rule of the configuration, by its name.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Rule<'a> {
-    /// `allow` of a service.
-    Allow(&'a str),
-    /// `when` of a deny rule.
-    Deny(&'a str),
-}
-
 impl Config {
-    /// What is wrong with a CEL expression; `line` and `column` (characters) count from 1 within the expression.
+    /// What is wrong with a CEL expression; `place` is a line and a column (characters) within it, counted from 1.
     #[must_use]
     pub fn rule_error(
         &self,
-        rule: Rule<'_>,
-        line: usize,
-        column: usize,
-        message: impl Into<String>,
+        owner: &Owner,
+        place: Option<(usize, usize)>,
+        message: impl std::fmt::Display,
     ) -> error::ConfigError {
-        self.source.error_within(&self.rule_key(rule), line, column, message)
+        let (line, column) = place.unwrap_or((1, 1));
+        let (key, name) = match owner {
+            Owner::Service(name) => (self.service_key(name, "allow"), name),
+            Owner::Deny(name) => {
+                let at = self.deny.iter().position(|rule| rule.name == *name).unwrap_or_default();
+                (format!("deny[{at}].when"), name)
+            }
+        };
+        self.source.error_within(&key, line, column, format!("`{name}`: {message}"))
+    }
+
+    fn service_key(&self, name: &str, member: &str) -> String {
+        let at = self.services.iter().position(|service| service.name == name).unwrap_or_default();
+        format!("service[{at}].{member}")
     }
 
     /// What is wrong with the keys that an issuer's file holds.
@@ -80,19 +85,6 @@ impl Config {
     ) -> error::ConfigError {
         let at = self.issuers.iter().position(|other| other.name == issuer).unwrap_or_default();
         self.source.error(&format!("issuer[{at}].keys"), message, remedy)
-    }
-
-    fn rule_key(&self, rule: Rule<'_>) -> String {
-        match rule {
-            Rule::Allow(name) => {
-                let at = self.services.iter().position(|service| service.name == name).unwrap_or_default();
-                format!("service[{at}].allow")
-            }
-            Rule::Deny(name) => {
-                let at = self.deny.iter().position(|rule| rule.name == name).unwrap_or_default();
-                format!("deny[{at}].when")
-            }
-        }
     }
 }
 

@@ -7,6 +7,7 @@ pub mod addresses;
 pub mod attach;
 pub mod counters;
 pub mod error;
+pub mod interfaces;
 pub mod object;
 pub mod pins;
 pub mod ring;

@@ -29,6 +29,8 @@ pub mod store;
 #[cfg(feature = "daemon")]
 pub mod config;
 #[cfg(feature = "daemon")]
+pub mod check;
+#[cfg(feature = "daemon")]
 pub mod explain;
 pub mod admin;
 #[cfg(feature = "daemon")]

@@ -85,7 +85,8 @@ fn read(
         };
         let at = error.span().unwrap_or_default();
         let key = source.key_covering(&at).unwrap_or_default().to_owned();
-        errors.push(source.error_at(at.start, &key, plain(error.message()), String::new()));
+        let (message, remedy) = plain(error.message(), &key);
+        errors.push(source.error_at(at.start, &key, message, remedy));
         // A wrong element of a list takes the list with it, so that the others keep their numbers.
         blamed.insert(remove(&mut root, &at, "")?);
     }
@@ -113,16 +114,27 @@ fn remove(table: &mut DeTable<'_>, span: &Range<usize>, path: &str) -> Option<St
 
 fn syntax_error(source: &Source, error: &toml::de::Error) -> ConfigError {
     let message = format!("not valid TOML: {}", error.message().replace('\n', ", "));
-    source.error_at(error.span().unwrap_or_default().start, "", message, String::new())
+    let remedy = if error.message() == "duplicate key" { "keep one of them" } else { "" };
+    source.error_at(error.span().unwrap_or_default().start, "", message, remedy.to_owned())
 }
 
-/// serde's words for types, as TOML calls them.
-fn plain(message: &str) -> String {
-    let message = message.replace("expected i64", "expected an integer").replace("a sequence", "a list");
-    match message.split_once("expected struct ") {
+/// serde's words for types, as TOML calls them, and what to write instead.
+fn plain(message: &str, key: &str) -> (String, String) {
+    let message = message.replace("expected i64", "expected an integer").replace("sequence", "list");
+    let message = match message.split_once("expected struct ") {
         Some((before, _)) => format!("{before}expected a table"),
         None => message.replace("invalid type: map", "invalid type: table"),
-    }
+    };
+    let remedy = match message.rsplit_once("expected ") {
+        Some((found, "a list")) if found.contains("table") => format!("write [[{key}]]"),
+        Some((_, "a list")) => "write it in brackets: [\"…\"]".to_owned(),
+        Some((_, "a string")) => "write one value in quotes".to_owned(),
+        Some((_, "an integer")) => "write a number without quotes".to_owned(),
+        Some((_, "a table")) => "write it as { key = value }, or as a section of its own".to_owned(),
+        Some((_, "a boolean")) => "write true or false".to_owned(),
+        Some(_) | None => String::new(),
+    };
+    (message, remedy)
 }
 
 fn base(path: &Path) -> PathBuf {
@@ -133,7 +145,10 @@ fn base(path: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{KeySource, Mode, ReplayMode, Rule};
+    use crate::{
+        config::{KeySource, Mode, ReplayMode},
+        policy::Owner,
+    };
 
     const SMALL: &str = r#"
 mode = "audit"
@@ -168,7 +183,7 @@ ttl = "30s"
 
     #[test]
     fn an_error_in_an_expression_points_into_the_file() {
-        let error = Config::for_tests(SMALL).rule_error(Rule::Allow("web"), 2, 6, "no such claim").0;
+        let error = Config::for_tests(SMALL).rule_error(&Owner::Service("web".into()), Some((2, 6)), "no such claim").0;
         assert_eq!((error.line, error.column, error.key.as_str()), (15, 6, "service[0].allow"));
         let error = Config::for_tests(SMALL).keys_error("corp", "no keys", "").0;
         assert_eq!((error.line, error.column, error.key.as_str()), (8, 8, "issuer[0].keys"));

@@ -66,6 +66,7 @@ fn judge(name: &str, plain: &str, known: &serde_json::Map<String, Value>) -> (St
 
 /// The candidate that a typing error most likely meant.
 pub(super) fn closest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let near = candidates.map(|candidate| (strsim::jaro_winkler(name, candidate), candidate));
+    let name = name.to_ascii_lowercase();
+    let near = candidates.map(|candidate| (strsim::jaro_winkler(&name, &candidate.to_ascii_lowercase()), candidate));
     near.filter(|(score, _)| *score > 0.8).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, candidate)| candidate)
 }

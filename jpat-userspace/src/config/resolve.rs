@@ -126,7 +126,7 @@ impl Resolver {
             Some(near) => format!("did you mean \"{near}\"?"),
             None => {
                 let words: Vec<_> = words.iter().map(|(word, _)| format!("\"{word}\"")).collect();
-                format!("use {}", words.join(" or "))
+                format!("use {}", words.join(", "))
             }
         };
         self.error(key, format!("unknown value \"{text}\""), remedy);

@@ -70,13 +70,15 @@ const fn protocol_name(protocol: Protocol) -> &'static str {
 pub(super) fn prefix(text: &str) -> Result<IpNet, Complaint> {
     let net = match text.parse::<IpAddr>() {
         Ok(address) => IpNet::from(address),
-        Err(_) => text.parse::<IpNet>().map_err(|error| {
-            let cause =
-                if text.contains('/') { error.to_string() } else { "neither an address nor a prefix".to_owned() };
-            (
-                format!("`{text}` is no prefix: {cause}"),
-                "write 192.0.2.0/24, 2001:db8::/32 or a single address".to_owned(),
-            )
+        Err(_) => text.parse::<IpNet>().map_err(|_said_below| {
+            let address = text.split_once('/').map(|(address, _)| address.parse::<IpAddr>());
+            let cause = match address {
+                Some(Ok(IpAddr::V4(_))) => "its length is not 0 to 32",
+                Some(Ok(IpAddr::V6(_))) => "its length is not 0 to 128",
+                Some(Err(_)) | None => "there is no address in front",
+            };
+            let remedy = "write 192.0.2.0/24, 2001:db8::/32 or a single address".to_owned();
+            (format!("`{text}` is no prefix: {cause}"), remedy)
         })?,
     };
     if net.trunc() != net {

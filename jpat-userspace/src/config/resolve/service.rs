@@ -7,6 +7,13 @@ use jpat_common::grant::MAX_SERVICES;
 use super::{Resolver, all};
 use crate::config::{DenyRule, MAX_TTL, PortRange, PrefixWidths, Protocol, Service, keys::closest, raw, value};
 
+/// Ports that a service has, and where it says so.
+struct Taken {
+    range: PortRange,
+    key: String,
+    owner: String,
+}
+
 /// Lives above this are said, not refused.
 const LONG_TTL: Duration = Duration::from_secs(3600);
 
@@ -27,7 +34,7 @@ impl Resolver {
         for (at, service) in raw.into_iter().enumerate() {
             let parent = format!("service[{at}]");
             let name = self.name(&parent, service.name.clone(), &mut names);
-            let ports = self.ports(&parent, &service.ports, knock_port, &mut taken);
+            let ports = self.ports(&parent, name.as_deref(), &service.ports, knock_port, &mut taken);
             services.push(self.service(&parent, service, name, ports, issuers));
         }
         all(services)
@@ -82,11 +89,13 @@ impl Resolver {
     fn ports(
         &mut self,
         parent: &str,
+        name: Option<&str>,
         raw: &[String],
         knock_port: Option<u16>,
-        taken: &mut Vec<(PortRange, String)>,
+        taken: &mut Vec<Taken>,
     ) -> Option<Vec<PortRange>> {
         let key = format!("{parent}.ports");
+        let owner = name.map_or_else(|| "a service without a name".to_owned(), |name| format!("`{name}`"));
         self.not_empty(&key, raw, "ports = [\"tcp/8443\"]");
         let mut ports = Vec::new();
         for (at, text) in raw.iter().enumerate() {
@@ -95,17 +104,20 @@ impl Resolver {
                 ports.push(None);
                 continue;
             };
-            if let Some((other, first)) = taken.iter().find(|(other, _)| overlap(*other, range)) {
-                let (line, column) = self.source.place(first);
-                let message = format!("`{range}` is taken by `{other}` in line {line}, column {column}");
-                self.error(&key, message, "a port belongs to one service: remove it from one of the two");
+            if let Some(other) = taken.iter().find(|other| overlap(other.range, range)) {
+                let (line, column) = self.source.place(&other.key);
+                let message = format!(
+                    "`{range}` of {owner} is taken by `{}` of {} in line {line}, column {column}",
+                    other.range, other.owner
+                );
+                self.error(&key, message, "a port belongs to one service: remove it from one of the two places");
             }
             let knock = knock_port.map(|port| PortRange { protocol: Protocol::Udp, first: port, last: port });
             if knock.is_some_and(|knock| overlap(knock, range)) {
                 let remedy = "move listen.port, or take the port out of the service";
                 self.error(&key, format!("`{range}` holds the knock port, where nothing else is let through"), remedy);
             }
-            taken.push((range, key));
+            taken.push(Taken { range, key, owner: owner.clone() });
             ports.push(Some(range));
         }
         all(ports)
