@@ -3,6 +3,7 @@
 use std::{
     collections::VecDeque,
     io::{BufRead, BufReader, Read},
+    os::unix::process::CommandExt,
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -53,6 +54,8 @@ impl Process {
     /// If it does not start.
     pub fn start(ns: &NetNs, name: &str, mut command: Command) -> Result<Self> {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // Ctrl-C at the terminal is for the owner, who ends the child in its turn.
+        command.process_group(0);
         let mut child = ns.spawn(&mut command)?;
         let output = Output::default();
         output.collect(child.stdout.take())?;
@@ -129,6 +132,18 @@ impl Process {
         })
         .with_context(|| format!("{} wrote:\n{}", self.name, self.output.text()))
     }
+}
+
+/// Runs a command of this machine to its end and returns its standard output.
+///
+/// # Errors
+/// If it does not start or fails, with what it said.
+pub fn stdout_of(mut command: Command) -> Result<String> {
+    let output = command.stdin(Stdio::null()).output().with_context(|| format!("start {:?}", command.get_program()))?;
+    if !output.status.success() {
+        bail!("{command:?}: {}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 impl Drop for Process {
