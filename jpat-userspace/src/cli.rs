@@ -1,5 +1,6 @@
 //! The command line of `jpat`: one module for each verb. Exit codes: 0 done, 1 refused or failed, 2 wrong usage.
 
+mod admin;
 mod issuer;
 mod knock;
 
@@ -25,6 +26,40 @@ enum Command {
     /// Embedded issuer: keys, tokens, discovery over HTTP
     #[command(subcommand)]
     Issuer(issuer::Command),
+    /// How the controller on this host stands
+    Status {
+        #[command(flatten)]
+        asking: admin::Asking,
+    },
+    /// Drop what may not pass, or only count it
+    Mode {
+        /// The mode, until the next reload or restart
+        mode: admin::Mode,
+        #[command(flatten)]
+        asking: admin::Asking,
+    },
+    /// Keep what a trial attached
+    Confirm {
+        #[command(flatten)]
+        asking: admin::Asking,
+    },
+    /// Live grants: list, add, revoke, flush
+    #[command(subcommand)]
+    Grants(admin::Grants),
+    /// Read the configuration again
+    Reload {
+        #[command(flatten)]
+        asking: admin::Asking,
+    },
+    /// Watch decisions as they are made (not available in this version)
+    #[command(hide = true)]
+    Observe(Later),
+    /// A live overview (not available in this version)
+    #[command(hide = true)]
+    Top(Later),
+    /// Try rules on tokens (not available in this version)
+    #[command(hide = true)]
+    Policy(Later),
     /// Knock, then connect standard input and output (not available in this version)
     #[command(hide = true)]
     Proxy(Later),
@@ -71,6 +106,12 @@ pub enum CliError {
     /// The client failed.
     #[error(transparent)]
     Client(#[from] client::ClientError),
+    /// The controller refused.
+    #[error("{0}")]
+    Refused(String),
+    /// The controller could not be asked.
+    #[error(transparent)]
+    Admin(#[from] crate::admin::client::ClientError),
     /// The issuer failed.
     #[error(transparent)]
     Issuer(#[from] IssuerError),
@@ -80,7 +121,7 @@ impl CliError {
     fn exit_code(&self) -> ExitCode {
         match self {
             Self::NotAvailable { .. } | Self::NoTokenSource => ExitCode::from(2),
-            Self::Client(_) | Self::Issuer(_) => ExitCode::from(1),
+            Self::Client(_) | Self::Refused(_) | Self::Admin(_) | Self::Issuer(_) => ExitCode::from(1),
         }
     }
 }
@@ -101,16 +142,24 @@ fn run(cli: Cli) -> Result<(), CliError> {
     match cli.command {
         Command::Knock(options) => knock::run(&options),
         Command::Issuer(command) => issuer::run(command),
-        Command::Proxy(later) => later.refuse("`jpat proxy` is"),
-        Command::Exec(later) => later.refuse("`jpat exec` is"),
-        Command::Keygen(later) => later.refuse("`jpat keygen` is"),
+        Command::Status { asking } => admin::status(&asking),
+        Command::Mode { mode, asking } => admin::mode(&asking, mode),
+        Command::Confirm { asking } => admin::confirm(&asking),
+        Command::Grants(command) => admin::grants(command),
+        Command::Reload { asking } => admin::reload(&asking),
+        Command::Observe(later) => later.refuse("`jpat observe` is", ""),
+        Command::Top(later) => later.refuse("`jpat top` is", ""),
+        Command::Policy(later) => later.refuse("`jpat policy` is", "; see `jpatd explain`"),
+        Command::Proxy(later) => later.refuse("`jpat proxy` is", ""),
+        Command::Exec(later) => later.refuse("`jpat exec` is", ""),
+        Command::Keygen(later) => later.refuse("`jpat keygen` is", ""),
     }
 }
 
 impl Later {
-    fn refuse(self, what: &'static str) -> Result<(), CliError> {
+    fn refuse(self, what: &'static str, instead: &'static str) -> Result<(), CliError> {
         drop(self.arguments);
-        Err(CliError::NotAvailable { what, instead: "" })
+        Err(CliError::NotAvailable { what, instead })
     }
 }
 

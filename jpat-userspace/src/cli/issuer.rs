@@ -137,7 +137,7 @@ pub(super) fn run(command: Command) -> Result<(), CliError> {
         Command::Keys(command) => run_keys(command),
         Command::Sign(options) => run_sign(*options),
         Command::Serve(options) => run_serve(options),
-        Command::Verify(later) => later.refuse("`jpat issuer verify` is"),
+        Command::Verify(later) => later.refuse("`jpat issuer verify` is", "; see `jpatd explain`"),
     }
 }
 

@@ -193,6 +193,8 @@ fn code(error: &CliError) -> &'static str {
         CliError::NotAvailable { .. } => "not_available",
         CliError::NoTokenSource => "no_token_source",
         CliError::Issuer(_) => "issuer",
+        CliError::Refused(_) => "refused",
+        CliError::Admin(_) => "admin",
         CliError::Client(error) => match error {
             ClientError::ReadToken { .. } | ClientError::EmptyToken(_) => "no_token",
             ClientError::TokenTooLong { .. } => "too_long",
