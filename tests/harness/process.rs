@@ -6,10 +6,9 @@ use std::{
     os::unix::process::CommandExt,
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -112,25 +111,22 @@ impl Process {
         let what = format!("the end of {}", self.name);
         let child = &mut self.child;
         wait::for_some(&what, wait::PATIENCE, || Ok(child.try_wait()?))
-            .with_context(|| format!("{} wrote:\n{}", self.name, self.output.text()))
+            .map_err(|error| anyhow!("{error:#}; it wrote:\n{}", self.output.text()))
     }
 
-    /// Waits until a line contains `text`, and returns it.
+    /// Waits until `check` says yes, for which this process has to live.
     ///
     /// # Errors
-    /// With its output, if none came in time or the process ended without.
-    pub fn wait_line(&mut self, text: &str, patience: Duration) -> Result<String> {
-        let what = format!("{:?} from {}", text, self.name);
-        let (child, output) = (&mut self.child, &self.output);
-        wait::for_some(&what, patience, || {
-            let ended = child.try_wait()?;
-            match (output.line_with(text), ended) {
-                (Some(line), _) => Ok(Some(line)),
-                (None, None) => Ok(None),
-                (None, Some(status)) => bail!("it ended: {status}"),
+    /// With its output, if that takes too long or the process ends.
+    pub fn wait_until(&mut self, what: &str, mut check: impl FnMut() -> bool) -> Result<()> {
+        let (child, name) = (&mut self.child, &self.name);
+        wait::for_true(what, wait::PATIENCE, || {
+            if let Some(status) = child.try_wait()? {
+                bail!("{name} ended: {status}");
             }
+            Ok(check())
         })
-        .with_context(|| format!("{} wrote:\n{}", self.name, self.output.text()))
+        .map_err(|error| anyhow!("{error:#}; it wrote:\n{}", self.output.text()))
     }
 }
 
@@ -176,10 +172,6 @@ impl Output {
         let lines = self.lines();
         let new = lines.kept.iter().skip(seen.saturating_sub(lines.dropped)).cloned().collect();
         (new, lines.dropped + lines.kept.len())
-    }
-
-    fn line_with(&self, text: &str) -> Option<String> {
-        self.lines().kept.iter().find(|line| line.contains(text)).cloned()
     }
 
     fn collect(&self, pipe: Option<impl Read + Send + 'static>) -> Result<()> {

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use jpat_tests::{
     binaries, bpffs,
     leftovers::{self, remove_pins},
@@ -16,7 +16,6 @@ use jpat_tests::{
     probe,
     process::{self, Process},
     services::{Service, Services},
-    wait::{self, PATIENCE},
 };
 
 /// Namespaces are called `jpat-lab-client` and so on.
@@ -162,13 +161,9 @@ fn sign(jpat: &Path, keys: &Path, token: Token, more: &[&str]) -> Result<()> {
 
 fn wait_for(net: &Network, process: &mut Process, address: &str, path: &str) -> Result<()> {
     let address = address.parse()?;
-    wait::for_true(path, PATIENCE, || {
-        if let Some(status) = process.ended()? {
-            bail!("it ended: {status}");
-        }
-        Ok(probe::http_get(&net.host, address, path).is_ok_and(|(status, _)| status == 200))
+    process.wait_until(&format!("http://{address}{path}"), || {
+        probe::http_get(&net.host, address, path).is_ok_and(|(status, _)| status == 200)
     })
-    .with_context(|| format!("it wrote:\n{}", process.output().text()))
 }
 
 /// The design's example, in the lab's names.
