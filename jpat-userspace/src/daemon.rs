@@ -4,9 +4,11 @@
 //! program and its tables; what an earlier controller granted; attach; pin; then knocks are read. Whatever fails
 //! before the attach leaves the host as it was.
 
+pub mod cli;
 pub mod load;
 mod lock;
 mod lockout;
+mod offline;
 mod reload;
 mod requests;
 mod runtime;
@@ -76,7 +78,13 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
     let started = clock::now();
     let settings = datapath.tables().settings()?;
     let generation = settings.generation.max(1);
-    let capacity = datapath.tables().capacity()?;
+    let capacity = datapath.capacity();
+    if capacity != config.limits.grants {
+        tracing::warn!(
+            "the pinned grant map holds {capacity} entries, not the {} of `limits.grants`, until `jpatd detach`",
+            config.limits.grants
+        );
+    }
     let usable = usable(capacity);
     let mut gate = Gate::new(
         gate::Settings {
@@ -93,7 +101,7 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
     let mode = mode_number(config.mode);
     datapath.tables_mut().apply(&rules(&config, &snapshot.service_ids)?, mode, generation)?;
 
-    for interface in load::interfaces(&config)? {
+    for interface in interfaces(&config)? {
         let attached = datapath.attach(&interface, config.listen.attach)?;
         match &attached.why {
             None => tracing::info!("attached to {interface} ({} mode)", attached.hook.as_str()),
@@ -182,4 +190,8 @@ fn rules(config: &Config, ids: &load::ServiceIds) -> anyhow::Result<Rules> {
         knock_port: config.listen.port,
         max_ttl: MAX_TTL,
     })
+}
+
+fn interfaces(config: &Config) -> anyhow::Result<Vec<String>> {
+    Ok(config.listen.interfaces.iter().filter_map(|i| match i { crate::config::InterfacePattern::Name(n) => Some(n.clone()), _ => None }).collect())
 }

@@ -44,6 +44,7 @@ pub struct DataPath {
     ring: Option<Ring>,
     attachments: Vec<Attachment>,
     adopted: bool,
+    capacity: u32,
 }
 
 impl DataPath {
@@ -61,21 +62,26 @@ impl DataPath {
             for (name, path) in &paths {
                 loader.map_pin_path(name, path);
             }
-            loader.map_max_entries(map_name::GRANTS, pins.capacity(map_name::GRANTS)?);
-        } else {
-            loader.map_max_entries(map_name::GRANTS, request.grants);
         }
+        let capacity = if adopted { pins.capacity(map_name::GRANTS)? } else { request.grants };
+        loader.map_max_entries(map_name::GRANTS, capacity);
         let mut ebpf = loader.load(object::OBJECT).map_err(DataPathError::load)?;
         program(&mut ebpf)?.load().map_err(DataPathError::verifier)?;
         let ring = Ring::new(ebpf.take_map(map_name::KNOCKS).ok_or(DataPathError::NoMap(map_name::KNOCKS))?)?;
         let tables = Tables::new(&mut ebpf)?;
-        Ok(Self { ebpf, pins, tables, ring: Some(ring), attachments: Vec::new(), adopted })
+        Ok(Self { ebpf, pins, tables, ring: Some(ring), attachments: Vec::new(), adopted, capacity })
     }
 
     /// Whether the maps of an earlier controller are in use.
     #[must_use]
     pub const fn adopted(&self) -> bool {
         self.adopted
+    }
+
+    /// Entries of the grant map: those of the pinned one, whatever was asked for.
+    #[must_use]
+    pub const fn capacity(&self) -> u32 {
+        self.capacity
     }
 
     /// The maps.

@@ -32,6 +32,8 @@ pub mod config;
 pub mod explain;
 pub mod admin;
 #[cfg(feature = "daemon")]
+pub mod daemon;
+#[cfg(feature = "daemon")]
 pub mod metrics;
 pub mod clock;
 

@@ -5,13 +5,12 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 use jpat_common::grant::ServiceId;
 
 use crate::{
-    check::{self, HostFacts},
     config::{
         Config,
         error::{ConfigError, Warning},
     },
-    datapath::interfaces,
-    keyring::{self, KeyRing},
+    clock,
+    keyring::{self, Held, KeyRing},
     policy::Policy,
     snapshot::Snapshot,
 };
@@ -38,12 +37,38 @@ pub struct Invalid(pub Vec<ConfigError>);
 /// # Errors
 /// All that is wrong, with where and what to do.
 pub fn read(path: &Path) -> Result<Loaded, Invalid> {
-    let (config, mut warnings) = Config::load(path).map_err(Invalid)?;
-    let mut errors = Vec::new();
-    let (found, more) = check::host(&config, &HostFacts::read());
-    errors.extend(found);
-    warnings.extend(more);
-    errors.extend(check::rules(&config));
-    errors.extend(check::static_keys(&config));
-    if errors.is_empty() { Ok(Loaded { config: Arc::new(config), warnings }) } else { Err(Invalid(errors)) }
+    let (config, warnings) = Config::load(path).map_err(Invalid)?;
+    Ok(Loaded { config: Arc::new(config), warnings })
+}
+
+/// Compiles rules and reads static keys. What was fetched before stays: `old` is what was in force.
+///
+/// # Errors
+/// Rules that do not compile.
+pub fn snapshot(
+    config: Arc<Config>,
+    ids: ServiceIds,
+    generation: u64,
+    old: Option<&Snapshot>,
+) -> anyhow::Result<(Snapshot, Vec<String>)> {
+    let policy = Policy::compile(&config, &ids).map_err(|errors| {
+        anyhow::anyhow!("{}", errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+    })?;
+    let mut keys = KeyRing::default();
+    let failures = Vec::new();
+    for issuer in &config.issuers {
+        if let Some(keyset) = keyring::read_static(issuer)? {
+            keys = keys.with(&issuer.name, Held { keys: Arc::new(keyset), fetched: clock::now().unix });
+        } else if let Some(held) = old.and_then(|old| old.keys.held(&issuer.name)) {
+            keys = keys.with(&issuer.name, held.clone());
+        }
+    }
+    let snapshot = Snapshot {
+        generation,
+        config,
+        policy: Arc::new(policy),
+        keys: Arc::new(keys),
+        service_ids: Arc::new(ids),
+    };
+    Ok((snapshot, failures))
 }

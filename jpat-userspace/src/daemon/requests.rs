@@ -63,7 +63,7 @@ impl Runtime {
             Request::GrantsRevoke { source, service, principal } => {
                 let service = service.map(|name| self.opening(&name)).transpose()?.map(|opening| opening.service);
                 let selector =
-                    Selector { source: source.map(|net: IpNet| net.trunc()), service, principal, token: None };
+                    Selector { source: source.map(|net: IpNet| net.trunc()), service, principal, token_id: None };
                 Ok(Response::Revoked { count: self.gate.revoke(&selector, by, now) })
             }
             Request::GrantsFlush => Ok(Response::Flushed { generation: self.gate.flush(by, now) }),
@@ -149,10 +149,10 @@ impl Runtime {
 fn grant(view: GrantView) -> Grant {
     Grant {
         source: view.source.to_string(),
-        service: view.service.to_string(),
+        service: view.service,
         principal: view.principal,
         token: view.token_id,
         until: view.until.to_string(),
-        seconds_left: view.left.as_secs(),
+        seconds_left: view.remaining.as_secs(),
     }
 }

@@ -121,11 +121,9 @@ impl DataPathError {
     }
 }
 
-/// The I/O error behind `error`, where it is one of permission.
+/// The I/O error behind `error`, where it is one of permission. EACCES is the verifier's.
 fn permission(error: &(dyn std::error::Error + 'static)) -> Option<io::Error> {
-    os_error(error)
-        .filter(|code| *code == nix::Error::EPERM as i32 || *code == nix::Error::EACCES as i32)
-        .map(io::Error::from_raw_os_error)
+    os_error(error).filter(|code| *code == nix::Error::EPERM as i32).map(io::Error::from_raw_os_error)
 }
 
 /// The number of the system's error at the root of `error`.
