@@ -1,10 +1,15 @@
-//! The resolved configuration: every value checked and typed. Only [`file`] makes one.
+//! The resolved configuration: every value checked and typed. Only [`Config::load`] makes one.
 
 pub mod error;
-pub mod file;
+mod file;
+mod keys;
+mod raw;
+mod resolve;
 pub mod schema;
+pub mod source;
+mod value;
 
-use std::{net::IpAddr, path::PathBuf, time::Duration};
+use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use ipnet::IpNet;
 pub use jpat_common::settings::Protocol;
@@ -39,6 +44,70 @@ pub struct Config {
     pub audit: Audit,
     /// Local socket and metrics.
     pub admin: Admin,
+    /// The text it was read from, to point into.
+    pub source: Arc<source::Source>,
+}
+
+/// A rule of the configuration, by its name.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Rule<'a> {
+    /// `allow` of a service.
+    Allow(&'a str),
+    /// `when` of a deny rule.
+    Deny(&'a str),
+}
+
+impl Config {
+    /// What is wrong with a CEL expression; `line` and `column` (characters) count from 1 within the expression.
+    #[must_use]
+    pub fn rule_error(
+        &self,
+        rule: Rule<'_>,
+        line: usize,
+        column: usize,
+        message: impl Into<String>,
+    ) -> error::ConfigError {
+        self.source.error_within(&self.rule_key(rule), line, column, message)
+    }
+
+    /// What is wrong with the keys that an issuer's file holds.
+    #[must_use]
+    pub fn keys_error(
+        &self,
+        issuer: &str,
+        message: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> error::ConfigError {
+        let at = self.issuers.iter().position(|other| other.name == issuer).unwrap_or_default();
+        self.source.error(&format!("issuer[{at}].keys"), message, remedy)
+    }
+
+    fn rule_key(&self, rule: Rule<'_>) -> String {
+        match rule {
+            Rule::Allow(name) => {
+                let at = self.services.iter().position(|service| service.name == name).unwrap_or_default();
+                format!("service[{at}].allow")
+            }
+            Rule::Deny(name) => {
+                let at = self.deny.iter().position(|rule| rule.name == name).unwrap_or_default();
+                format!("deny[{at}].when")
+            }
+        }
+    }
+}
+
+/// Whether keys may be fetched from `url`: over https, from this host itself, or over http where that is allowed. Holds
+/// for a `jwks_uri` as much as for what the file says.
+#[must_use]
+pub fn url_is_safe(url: &reqwest::Url, allow_http: bool) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    let local = host == "localhost" || address.is_ok_and(|address| address.is_loopback());
+    match url.scheme() {
+        "https" => true,
+        "http" => local || allow_http,
+        _ => false,
+    }
 }
 
 /// What happens to a packet that may not pass.
@@ -134,6 +203,8 @@ pub struct Issuer {
     pub max_lifetime: Duration,
     /// How long last good keys serve when the issuer cannot be reached.
     pub max_stale: Duration,
+    /// Whether http is allowed to other hosts as well, for labs; see [`url_is_safe`].
+    pub allow_http: bool,
 }
 
 /// `issuer.keys`

@@ -411,6 +411,7 @@ pub(crate) fn config(services: &[(&str, &str)], deny: &[(&str, &str)]) -> Config
         }
     };
     Config {
+        source: Default::default(),
         path: PathBuf::from("jpat.toml"),
         mode: Mode::Enforce,
         state: PathBuf::from("state"),
