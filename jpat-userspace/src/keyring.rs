@@ -1,6 +1,12 @@
-//! Which keys are at hand for each issuer, and when to fetch them again. Pure decisions; [`fetch`] does the I/O.
+//! Which keys are at hand for each issuer, and when to fetch them again. [`refresh`] decides, purely; [`fetch`],
+//! [`local`] and [`cache`] do the I/O.
+//!
+//! Nothing is ever fetched on the way of a packet: a `kid` that is not known only asks [`refresh::Refresher::want`].
 
+pub mod cache;
 pub mod fetch;
+pub mod local;
+pub mod refresh;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -26,6 +32,13 @@ impl KeyRing {
     #[must_use]
     pub fn with(mut self, issuer: &str, held: Held) -> Self {
         self.held.insert(issuer.to_owned(), held);
+        self
+    }
+
+    /// This ring without the keys of one issuer, for one that is gone or whose keys now come from elsewhere.
+    #[must_use]
+    pub fn without(mut self, issuer: &str) -> Self {
+        self.held.remove(issuer);
         self
     }
 
