@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::Path, sync::Arc};
 
 use jsonwebtoken::Algorithm;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
@@ -14,8 +14,9 @@ use super::*;
 use crate::{
     clock::BootTime,
     config::ReplayMode,
-    issuer::{Alg, keys, serve},
+    issuer::{Alg, keys, serve, sign},
     keyring::refresh::Refresher,
+    token::signature::verify_jws,
 };
 
 #[tokio::test]
@@ -41,9 +42,17 @@ async fn the_embedded_issuer_is_found_by_both_documents_and_rotation_is_seen() {
         assert_eq!(kids(&fetched), [first.kid(), second.kid()], "without a restart of either");
         assert_eq!(fetched.jwks_uri, format!("{url}/jwks.json"));
         assert_eq!(fetched.ignored, []);
+        for key in [&first, &second] {
+            let token = sign::tests::token(key);
+            let payload = verify_jws(&token, &fetched.keys, &[key.alg().jwt()]).unwrap();
+            assert_eq!(serde_json::from_slice::<Value>(&payload).unwrap()["sub"], "employee:1");
+        }
 
         keys::remove(&keys_dir, first.kid()).unwrap();
-        assert_eq!(kids(&fetch(&quick(), &issuer).await.unwrap()), [second.kid()]);
+        let fewer = fetch(&quick(), &issuer).await.unwrap();
+        assert_eq!(kids(&fewer), [second.kid()]);
+        let of_removed = verify_jws(&sign::tests::token(&first), &fewer.keys, &[alg.jwt()]);
+        assert_eq!(of_removed, Err(Refusal::UnknownKid));
 
         let direct = Issuer { keys: KeySource::JwksUrl(fetched.jwks_uri), ..issuer.clone() };
         assert_eq!(kids(&fetch(&quick(), &direct).await.unwrap()), [second.kid()]);
