@@ -43,6 +43,39 @@ pub const fn masked(addr: &Addr, mask: &Addr) -> Addr {
     (u128::from_ne_bytes(*addr) & u128::from_ne_bytes(*mask)).to_ne_bytes()
 }
 
+/// Whether the address is a group or the limited broadcast address: 224.0.0.0/4, 255.255.255.255, `ff00::/8`.
+#[inline(always)]
+#[must_use]
+pub const fn is_group(addr: &Addr) -> bool {
+    if is_v4(addr) { addr[12] & 0xf0 == 0xe0 || v4_bits(addr) == u32::MAX } else { addr[0] == 0xff }
+}
+
+/// Whether the address means the host that reads it: 0.0.0.0/8, 127.0.0.0/8, `::`, `::1` (RFC 6890 §2.2.2). Linux takes
+/// a packet from and to 0.0.0.0 as a broadcast, and with `route_localnet` one to 127.0.0.0/8 from any device.
+#[inline(always)]
+#[must_use]
+pub const fn is_this_host(addr: &Addr) -> bool {
+    if is_v4(addr) { addr[12] == 0 || addr[12] == 127 } else { u128::from_be_bytes(*addr) <= 1 }
+}
+
+/// Whether the address is link-local: 169.254.0.0/16, `fe80::/10`.
+#[inline(always)]
+#[must_use]
+pub const fn is_link_local(addr: &Addr) -> bool {
+    if is_v4(addr) { addr[12] == 169 && addr[13] == 254 } else { addr[0] == 0xfe && addr[1] & 0xc0 == 0x80 }
+}
+
+/// Whether a source may get a grant: a group, the host itself and a link-local address never do.
+#[inline(always)]
+#[must_use]
+pub const fn may_hold_grants(addr: &Addr) -> bool {
+    !is_group(addr) && !is_this_host(addr) && !is_link_local(addr)
+}
+
+const fn v4_bits(addr: &Addr) -> u32 {
+    u32::from_be_bytes([addr[12], addr[13], addr[14], addr[15]])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -55,5 +88,29 @@ mod tests {
         let v4 = from_v4([192, 0, 2, 77]);
         assert_eq!(masked(&v4, &mask(96 + 24)), from_v4([192, 0, 2, 0]));
         assert!(is_v4(&v4) && !is_v4(&[0; 16]));
+    }
+    #[test]
+    fn only_ordinary_sources_may_hold_grants() {
+        for v4 in [[192, 0, 2, 1], [223, 255, 255, 255], [240, 0, 0, 1], [169, 253, 0, 1], [10, 0, 0, 1]] {
+            assert!(may_hold_grants(&from_v4(v4)), "{v4:?}");
+        }
+        for v4 in [[0, 0, 0, 0], [127, 0, 0, 1], [169, 254, 1, 1], [224, 0, 0, 1], [239, 9, 9, 9], [255; 4]] {
+            assert!(!may_hold_grants(&from_v4(v4)), "{v4:?}");
+        }
+        for (head, tail, may) in [
+            ([0x20, 0x01], 1, true),
+            ([0xfd, 0], 1, true),
+            ([0xfe, 0xc0], 1, true),
+            ([0, 0], 2, true),
+            ([0, 0], 1, false),
+            ([0, 0], 0, false),
+            ([0xfe, 0x80], 1, false),
+            ([0xfe, 0xbf], 1, false),
+            ([0xff, 0x02], 1, false),
+        ] {
+            let mut v6 = [0; 16];
+            (v6[0], v6[1], v6[15]) = (head[0], head[1], tail);
+            assert_eq!(may_hold_grants(&v6), may, "{v6:?}");
+        }
     }
 }

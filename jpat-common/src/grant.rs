@@ -1,6 +1,9 @@
 //! Grants: who may reach which service until when.
 
-use crate::addr::{Addr, masked};
+use crate::{
+    addr::{Addr, masked},
+    reason::DropReason,
+};
 
 /// Most services one instance can have: ids are `1..MAX_SERVICES`, 0 means "no service".
 pub const MAX_SERVICES: u32 = 256;
@@ -72,7 +75,23 @@ impl GrantValue {
     #[inline(always)]
     #[must_use]
     pub const fn is_live(&self, now_ns: u64, generation: u32, max_ttl_ns: u64) -> bool {
-        self.generation == generation && self.end_ns > now_ns && self.end_ns - now_ns <= max_ttl_ns
+        self.refusal(now_ns, generation, max_ttl_ns).is_none()
+    }
+
+    /// Why the grant does not open at `now_ns`, or `None` where it is live (see [`is_live`](Self::is_live)).
+    #[inline(always)]
+    #[must_use]
+    pub const fn refusal(&self, now_ns: u64, generation: u32, max_ttl_ns: u64) -> Option<DropReason> {
+        if self.generation != generation {
+            return Some(DropReason::GrantRevoked);
+        }
+        if self.end_ns <= now_ns {
+            return Some(DropReason::GrantEnded);
+        }
+        if self.end_ns - now_ns > max_ttl_ns {
+            return Some(DropReason::GrantTooLong);
+        }
+        None
     }
 }
 

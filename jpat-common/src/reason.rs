@@ -115,9 +115,9 @@ reasons! {
         TooManyTags = 43, "too_many_tags";
         /// MPLS, PPPoE, LLC/SNAP or another encapsulation below IP that could carry IP to a protected port.
         L2Encapsulation = 44, "l2_encapsulation";
-        /// More than six IPv6 extension headers.
+        /// More than six extension headers (IPv6, or AH in IPv4).
         TooManyExtensions = 45, "too_many_extensions";
-        /// IPv6 extension header cut off.
+        /// Extension header (IPv6, or AH in IPv4) cut off.
         TruncatedExtension = 46, "truncated_extension";
         /// IPv6 routing header of type 0 (RFC 5095).
         RoutingHeader0 = 47, "routing_header_0";
@@ -131,6 +131,8 @@ reasons! {
         BadTcpHeader = 51, "bad_tcp_header";
         /// UDP length below 8 bytes or beyond the packet, for a protected port or the knock port.
         BadUdpLength = 52, "bad_udp_length";
+        /// IPv6 packet with an IPv4-mapped address, which the tables would take for that IPv4 address.
+        MappedAddress = 53, "mapped_address";
         /// A knock that was handed to the controller. The datagram itself goes no further.
         KnockQueued = 64, "knock_queued";
         /// A knock that found its ring full.

@@ -1,1 +1,8 @@
+//! The firewall's parser and decision, free of the kernel: the XDP program and the tests on the host run this very
+//! code. One packet goes through [`parse`], [`decide`] and [`verdict`], in this order.
 #![no_std]
+
+pub mod decide;
+pub mod frame;
+pub mod parse;
+pub mod verdict;

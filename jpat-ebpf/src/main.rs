@@ -1,1 +1,62 @@
+//! JPAT's XDP program: the library's parser and decision between a frame and the kernel's maps.
+#![cfg_attr(target_arch = "bpf", no_std, no_main)]
+
+#[cfg(target_arch = "bpf")]
+mod clock;
+#[cfg(target_arch = "bpf")]
+mod knock;
+#[cfg(target_arch = "bpf")]
+mod maps;
+#[cfg(target_arch = "bpf")]
+mod stats;
+
+#[cfg(target_arch = "bpf")]
+mod program {
+    use aya_ebpf::{macros::xdp, programs::XdpContext};
+    use jpat_ebpf::{
+        decide::decide,
+        frame::Cursor,
+        parse::parse,
+        verdict::{Decision, Verdict, XDP_ABORTED},
+    };
+
+    use crate::{
+        knock,
+        maps::{self, KernelTables},
+        stats,
+    };
+
+    /// The entry for devices with an Ethernet header.
+    #[xdp]
+    fn jpat(context: XdpContext) -> u32 {
+        // The kernel never returns null for the one element of an array; the verifier wants the question.
+        let Some(settings) = maps::settings() else {
+            return XDP_ABORTED;
+        };
+        // SAFETY: the kernel lends the frame between these two pointers for this run, and nothing here writes to it.
+        let frame = unsafe { Cursor::from_raw(context.data() as *const u8, context.data_end() as *const u8) };
+        let parsed = parse(frame);
+        let Decision { service, verdict } = decide(&parsed, &settings, &KernelTables);
+        let verdict = match verdict {
+            Verdict::Knock => knock::queue(&parsed, context.ingress_ifindex() as u32),
+            Verdict::Pass(_) | Verdict::Drop(_) => verdict,
+        };
+        stats::leave(service, verdict, &settings)
+    }
+
+    /// Some helpers are for programs under a licence compatible with the GPL.
+    // SAFETY: the loader reads this section by name; nothing else defines the symbol.
+    #[unsafe(link_section = "license")]
+    #[unsafe(no_mangle)]
+    static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
+    /// No path leads here: a panic that could be reached would fail the verifier.
+    #[panic_handler]
+    fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+        loop {}
+    }
+}
+
+/// The program exists on the BPF target alone; elsewhere the package is its library.
+#[cfg(not(target_arch = "bpf"))]
 fn main() {}

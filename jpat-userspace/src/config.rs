@@ -1,13 +1,20 @@
-//! The resolved configuration: every value checked and typed. Only [`file`] makes one.
+//! The resolved configuration: every value checked and typed. Only [`Config::load`] makes one.
 
 pub mod error;
-pub mod file;
+mod file;
+mod keys;
+mod raw;
+mod resolve;
 pub mod schema;
+pub mod source;
+mod value;
 
-use std::{net::IpAddr, path::PathBuf, time::Duration};
+use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use ipnet::IpNet;
 pub use jpat_common::settings::Protocol;
+
+use crate::policy::Owner;
 
 /// Longest life a grant may have, whatever its service says; the program refuses longer ones.
 pub const MAX_TTL: Duration = Duration::from_secs(24 * 3600);
@@ -39,6 +46,60 @@ pub struct Config {
     pub audit: Audit,
     /// Local socket and metrics.
     pub admin: Admin,
+    /// The text it was read from, to point into.
+    pub source: Arc<source::Source>,
+}
+
+impl Config {
+    /// What is wrong with a CEL expression; `place` is a line and a column (characters) within it, counted from 1.
+    #[must_use]
+    pub fn rule_error(
+        &self,
+        owner: &Owner,
+        place: Option<(usize, usize)>,
+        message: impl std::fmt::Display,
+    ) -> error::ConfigError {
+        let (line, column) = place.unwrap_or((1, 1));
+        let (key, name) = match owner {
+            Owner::Service(name) => (self.service_key(name, "allow"), name),
+            Owner::Deny(name) => {
+                let at = self.deny.iter().position(|rule| rule.name == *name).unwrap_or_default();
+                (format!("deny[{at}].when"), name)
+            }
+        };
+        self.source.error_within(&key, line, column, format!("`{name}`: {message}"))
+    }
+
+    fn service_key(&self, name: &str, member: &str) -> String {
+        let at = self.services.iter().position(|service| service.name == name).unwrap_or_default();
+        format!("service[{at}].{member}")
+    }
+
+    /// What is wrong with the keys that an issuer's file holds.
+    #[must_use]
+    pub fn keys_error(
+        &self,
+        issuer: &str,
+        message: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> error::ConfigError {
+        let at = self.issuers.iter().position(|other| other.name == issuer).unwrap_or_default();
+        self.source.error(&format!("issuer[{at}].keys"), message, remedy)
+    }
+}
+
+/// Whether keys may be fetched from `url`: over https, from this host itself, or over http where that is allowed. Holds
+/// for a `jwks_uri` as much as for what the file says.
+#[must_use]
+pub fn url_is_safe(url: &reqwest::Url, allow_http: bool) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    let local = host == "localhost" || address.is_ok_and(|address| address.is_loopback());
+    match url.scheme() {
+        "https" => true,
+        "http" => local || allow_http,
+        _ => false,
+    }
 }
 
 /// What happens to a packet that may not pass.
@@ -134,6 +195,8 @@ pub struct Issuer {
     pub max_lifetime: Duration,
     /// How long last good keys serve when the issuer cannot be reached.
     pub max_stale: Duration,
+    /// Whether http is allowed to other hosts as well, for labs; see [`url_is_safe`].
+    pub allow_http: bool,
 }
 
 /// `issuer.keys`

@@ -4,6 +4,8 @@
 #![forbid(unsafe_code)]
 
 // One datagram.
+#[cfg(feature = "daemon")]
+pub mod datapath;
 pub mod knock;
 #[cfg(feature = "daemon")]
 pub mod gate;
@@ -23,7 +25,22 @@ pub mod snapshot;
 #[cfg(feature = "daemon")]
 pub mod keyring;
 #[cfg(feature = "daemon")]
+pub mod store;
+#[cfg(feature = "daemon")]
 pub mod config;
 #[cfg(feature = "daemon")]
+pub mod check;
+#[cfg(feature = "daemon")]
 pub mod explain;
+pub mod admin;
+#[cfg(feature = "daemon")]
+pub mod daemon;
+#[cfg(feature = "daemon")]
+pub mod metrics;
 pub mod clock;
+
+// The program `jpat`.
+pub mod client;
+pub mod issuer;
+pub mod cli;
+pub mod output;

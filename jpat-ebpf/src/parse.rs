@@ -1,0 +1,127 @@
+//! From a frame to what the decision needs: addresses, and what the packet carries. Ends at the first transport
+//! header. Nothing here consults a table, and nothing here is a judgement: a fault found behind readable addresses
+//! is kept in the packet, because it matters only if the destination is judged.
+
+mod ipv4;
+mod ipv6;
+mod link;
+mod transport;
+
+use jpat_common::{
+    addr::{self, Addr},
+    reason::DropReason,
+    settings::Protocol,
+};
+
+use crate::frame::Cursor;
+
+/// Most extension headers in front of a transport header (IPv6, and AH in IPv4).
+pub const MAX_EXTENSIONS: usize = 6;
+
+/// A frame, read.
+#[derive(Clone, Copy)]
+pub enum Parsed<'a> {
+    /// Not IP, and nothing that could carry it here.
+    NotIp,
+    /// It is or may be IP, and its addresses cannot be read.
+    Unreadable(DropReason),
+    /// An IP packet.
+    Ip(Packet<'a>),
+}
+
+/// An IP packet, read as far as its addresses.
+#[derive(Clone, Copy)]
+pub struct Packet<'a> {
+    /// Where from and where to.
+    pub addresses: Addresses<'a>,
+    /// What is behind the IP headers.
+    pub carries: Carries<'a>,
+}
+
+/// Source and destination, left in the frame until a table is asked about them.
+#[derive(Clone, Copy)]
+pub enum Addresses<'a> {
+    /// IPv4: source, then destination.
+    Ipv4(&'a [u8; 8]),
+    /// IPv6: source, then destination.
+    Ipv6(&'a [u8; 32]),
+}
+
+impl Addresses<'_> {
+    /// Source address.
+    #[inline(always)]
+    #[must_use]
+    pub fn source(&self) -> Addr {
+        match *self {
+            Self::Ipv4(&[a, b, c, d, ..]) => addr::from_v4([a, b, c, d]),
+            Self::Ipv6(both) => half(both, 0),
+        }
+    }
+
+    /// Destination address.
+    #[inline(always)]
+    #[must_use]
+    pub fn destination(&self) -> Addr {
+        match *self {
+            Self::Ipv4(&[.., a, b, c, d]) => addr::from_v4([a, b, c, d]),
+            Self::Ipv6(both) => half(both, 16),
+        }
+    }
+}
+
+#[inline(always)]
+fn half(both: &[u8; 32], at: usize) -> Addr {
+    let mut half = [0; 16];
+    half.copy_from_slice(&both[at..at + 16]);
+    half
+}
+
+/// What an IP packet carries.
+#[derive(Clone, Copy)]
+pub enum Carries<'a> {
+    /// TCP or UDP, whole or as a first fragment with its whole header.
+    Segment(Segment<'a>),
+    /// A fragment that is not the first.
+    LaterFragment,
+    /// ICMP in IPv4 or ICMPv6 in IPv6.
+    Icmp,
+    /// An IP protocol that carries other packets.
+    Tunnel,
+    /// Any other protocol.
+    Other,
+    /// Headers that cannot be followed, or must not be.
+    Malformed(DropReason),
+}
+
+/// A TCP or UDP header.
+#[derive(Clone, Copy)]
+pub struct Segment<'a> {
+    /// Which of the two.
+    pub protocol: Protocol,
+    /// Source port, network order.
+    pub source_port: [u8; 2],
+    /// Destination port, network order.
+    pub port: [u8; 2],
+    /// Whether the rest comes in later fragments.
+    pub is_first_fragment: bool,
+    /// What is wrong with the header's own lengths. Always set for the first fragment of a UDP datagram.
+    pub fault: Option<DropReason>,
+    /// Payload of a UDP datagram without a fault, else the bytes after the fixed header.
+    pub payload: Cursor<'a>,
+}
+
+/// Reads one Ethernet frame.
+#[inline(always)]
+#[must_use]
+pub fn parse(frame: Cursor<'_>) -> Parsed<'_> {
+    let packet = match link::network_layer(frame) {
+        Ok(link::Network::Ipv4(at)) => ipv4::packet(at),
+        Ok(link::Network::Ipv6(at)) => ipv6::packet(at),
+        Ok(link::Network::Other) => return Parsed::NotIp,
+        Err(reason) => Err(reason),
+    };
+    match packet {
+        Ok(packet) => Parsed::Ip(packet),
+        Err(reason) => Parsed::Unreadable(reason),
+    }
+}

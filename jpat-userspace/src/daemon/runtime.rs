@@ -1,0 +1,428 @@
+//! The one loop. It owns every mutable thing and executes what the gate decides; threads and tasks only hand it events.
+
+use std::{future::pending, process::ExitCode, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use arc_swap::ArcSwap;
+use tokio::{
+    io::unix::AsyncFd,
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    sync::{mpsc, watch},
+};
+
+use super::{
+    Options, reload,
+    watch::readable,
+    workers::{Done, Workers},
+};
+use crate::{
+    admin::{self, server::Asked},
+    audit::AuditLog,
+    clock::{self, BootTime, Now},
+    config::{Admin, Destinations},
+    datapath::{DataPath, addresses, ring::Ring},
+    gate::{Command, Gate},
+    keyring::{
+        Held, Refresher, cache,
+        fetch::{self, Fetched},
+    },
+    metrics::{self, Metrics, server::Probe},
+    refusal::Refusal,
+    snapshot::Snapshot,
+    verify::{Job, Outcome},
+};
+
+/// Knocks taken from the ring before others get their turn.
+const BATCH: usize = 64;
+
+/// Longest sleep: timeouts are in boot time, which a suspended host's timers do not follow.
+const MAX_SLEEP: Duration = Duration::from_secs(1);
+
+/// What the loop starts with.
+pub(super) struct Parts {
+    pub(super) options: Options,
+    pub(super) snapshot: Snapshot,
+    pub(super) datapath: DataPath,
+    pub(super) gate: Gate,
+    pub(super) audit: AuditLog,
+    pub(super) usable: u32,
+    pub(super) generation: u32,
+    pub(super) started: Now,
+}
+
+/// How the loop ended.
+pub(super) struct End {
+    pub(super) exit: ExitCode,
+    pub(super) detach: bool,
+}
+
+/// The loop's state.
+pub(super) struct Runtime {
+    pub(super) options: Options,
+    pub(super) snapshots: Arc<ArcSwap<Snapshot>>,
+    pub(super) datapath: DataPath,
+    pub(super) gate: Gate,
+    pub(super) audit: AuditLog,
+    pub(super) metrics: Metrics,
+    pub(super) refresher: Refresher,
+    pub(super) usable: u32,
+    pub(super) generation: u32,
+    pub(super) started: Now,
+    pub(super) trial_ends: Option<BootTime>,
+    pub(super) reload_error: Option<String>,
+    pub(super) admin: watch::Sender<Arc<Admin>>,
+    workers: Workers,
+    http: reqwest::Client,
+    fetched: mpsc::UnboundedSender<Fetched>,
+}
+
+/// Where events come from.
+struct Sources {
+    ring: AsyncFd<Ring>,
+    addresses: AsyncFd<addresses::Changes>,
+    done: mpsc::UnboundedReceiver<Done>,
+    asked: mpsc::Receiver<Asked>,
+    probes: mpsc::Receiver<Probe>,
+    fetched: mpsc::UnboundedReceiver<Fetched>,
+}
+
+impl Runtime {
+    pub(super) fn new(parts: Parts) -> anyhow::Result<Starting> {
+        let Parts { options, snapshot, mut datapath, gate, audit, usable, generation, started } = parts;
+        let config = Arc::clone(&snapshot.config);
+        let ring = datapath.take_ring().context("the knock ring was taken before")?;
+        let snapshots = Arc::new(ArcSwap::from_pointee(snapshot));
+        let (workers, done) =
+            Workers::start(config.limits.workers, &snapshots).context("starting verification threads")?;
+        let (fetched, fetched_events) = mpsc::unbounded_channel();
+        let (admin, admin_changes) = watch::channel(Arc::new(config.admin.clone()));
+        let (ask, asked) = mpsc::channel(16);
+        let (probe, probes) = mpsc::channel(16);
+        let socket = admin::server::bind(&config.admin.socket)
+            .with_context(|| format!("admin socket {}", config.admin.socket.display()))?;
+        tokio::spawn(admin::server::serve(socket, admin_changes, ask));
+        let sources = Sources {
+            ring: readable(ring).context("watching the knock ring")?,
+            addresses: readable(addresses::Changes::subscribe()?).context("watching this host's addresses")?,
+            done,
+            asked,
+            probes,
+            fetched: fetched_events,
+        };
+        let runtime = Self {
+            trial_ends: options.trial.map(|trial| clock::now().boot.after(trial)),
+            options,
+            snapshots,
+            datapath,
+            gate,
+            audit,
+            metrics: Metrics::default(),
+            refresher: Refresher::new(&config.issuers, started.boot),
+            usable,
+            generation,
+            started,
+            reload_error: None,
+            admin,
+            workers,
+            http: fetch::client().context("preparing the HTTP client")?,
+            fetched,
+        };
+        Ok(Starting { runtime, sources, probe, metrics: config.admin.metrics })
+    }
+
+    /// The snapshot in force.
+    pub(super) fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshots.load_full()
+    }
+
+    /// Executes what the gate wants done.
+    pub(super) fn settle(&mut self) {
+        while let Some(command) = self.gate.next_command() {
+            match command {
+                Command::Write { key, value, knock } => match self.datapath.tables_mut().write_grant(&key, &value) {
+                    Ok(()) => {
+                        if let Some(accepted) = knock {
+                            let took = accepted.received.until(clock::now().boot);
+                            self.metrics.granted(accepted.renewed, took);
+                        }
+                    }
+                    Err(error) => {
+                        tracing::error!("writing a grant: {error:#}");
+                        self.gate.write_failed(key, clock::now());
+                    }
+                },
+                Command::Delete { key } => {
+                    if let Err(error) = self.datapath.tables_mut().delete_grant(&key) {
+                        tracing::error!("deleting a grant: {error:#}");
+                    }
+                }
+                Command::SetGeneration(generation) => {
+                    self.generation = generation;
+                    if let Err(error) = self.write_settings(|settings| settings.generation = generation) {
+                        tracing::error!("raising the generation: {error:#}");
+                    }
+                }
+                Command::Refused(refusal) => self.metrics.refused(refusal),
+                Command::Audit(event) => self.audit.write(&event),
+            }
+        }
+    }
+
+    /// Changes the live settings.
+    pub(super) fn write_settings(
+        &mut self,
+        change: impl FnOnce(&mut jpat_common::settings::Settings),
+    ) -> Result<(), crate::datapath::error::DataPathError> {
+        let tables = self.datapath.tables_mut();
+        let mut settings = tables.settings()?;
+        change(&mut settings);
+        tables.write_settings(&settings)
+    }
+
+    async fn run(mut self, mut sources: Sources) -> anyhow::Result<End> {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut hangup = signal(SignalKind::hangup())?;
+        loop {
+            self.on_time();
+            self.settle();
+            if self.trial_ends.is_some_and(|end| end <= clock::now().boot) {
+                tracing::error!("the trial was not confirmed: rolled back");
+                return Ok(End { exit: ExitCode::FAILURE, detach: false });
+            }
+            tokio::select! {
+                // In the order of their urgency: a knock that was verified before one that waits.
+                biased;
+                Some(done) = sources.done.recv() => {
+                    self.on_done(done);
+                    while let Ok(done) = sources.done.try_recv() {
+                        self.on_done(done);
+                    }
+                }
+                _ = terminate.recv() => return Ok(self.stopped()),
+                _ = interrupt.recv() => return Ok(self.stopped()),
+                _ = hangup.recv() => self.on_hangup(),
+                Some(asked) = sources.asked.recv() => self.on_asked(asked),
+                Some(probe) = sources.probes.recv() => self.on_probe(probe),
+                Some(fetched) = sources.fetched.recv() => self.on_fetched(fetched),
+                guard = sources.ring.readable_mut() => {
+                    let mut guard = guard.context("the knock ring")?;
+                    let mut taken = 0;
+                    while taken < BATCH && let Some(datagram) = guard.get_inner_mut().next_knock() {
+                        taken += 1;
+                        if let Some(job) = self.gate.admit(&datagram, clock::now()) {
+                            self.verify(job);
+                        }
+                    }
+                    if taken < BATCH {
+                        guard.clear_ready();
+                    }
+                }
+                guard = sources.addresses.readable() => {
+                    let mut guard = guard.context("address changes")?;
+                    guard.get_inner().drain();
+                    guard.clear_ready();
+                    self.on_addresses();
+                }
+                () = sleep(self.next_timeout()) => {}
+            }
+        }
+    }
+
+    fn next_timeout(&self) -> Option<BootTime> {
+        [self.gate.poll_timeout(), self.refresher.poll_timeout(), self.trial_ends].into_iter().flatten().min()
+    }
+
+    fn on_time(&mut self) {
+        let now = clock::now();
+        if self.gate.poll_timeout().is_some_and(|due| due <= now.boot) {
+            self.gate.handle_timeout(now);
+        }
+        if self.refresher.poll_timeout().is_some_and(|due| due <= now.boot) {
+            let config = Arc::clone(&self.snapshots.load().config);
+            for name in self.refresher.handle_due(now.boot) {
+                if let Some(issuer) = config.issuers.iter().find(|issuer| issuer.name == name).cloned() {
+                    let (http, fetched) = (self.http.clone(), self.fetched.clone());
+                    tokio::spawn(async move {
+                        let result = fetch::fetch(&http, &issuer).await;
+                        // The loop is gone only when the process ends.
+                        drop(fetched.send(Fetched { issuer: issuer.name, result }));
+                    });
+                }
+            }
+        }
+    }
+
+    fn verify(&mut self, job: Job) {
+        let id = job.id;
+        if !self.workers.verify(job) {
+            tracing::error!("a verification thread is gone");
+            self.gate.abandon(id);
+        }
+    }
+
+    fn on_done(&mut self, done: Done) {
+        let Done { job, snapshot_generation, outcome } = done;
+        let now = clock::now();
+        if let Outcome::Denied(denied) = &outcome
+            && matches!(denied.refusal, Refusal::UnknownKid | Refusal::NoKeys)
+            && let Some(issuer) = &denied.issuer
+        {
+            self.refresher.want(issuer, now.boot);
+        }
+        if let Some(again) = self.gate.conclude(job, snapshot_generation, outcome, now) {
+            self.verify(again);
+        }
+        self.settle();
+    }
+
+    fn on_fetched(&mut self, fetched: Fetched) {
+        let now = clock::now();
+        let Fetched { issuer, result } = fetched;
+        self.refresher.handle_result(&issuer, result.as_ref().map(|_| ()).map_err(ToString::to_string), now.boot);
+        match result {
+            Ok(set) => {
+                let state = Arc::clone(&self.snapshots.load().config).state.clone();
+                if let Err(error) = cache::write(&state, &issuer, &set.raw, now.unix) {
+                    tracing::warn!("keys of {issuer} could not be cached: {error}");
+                }
+                tracing::info!("read {} keys of issuer {issuer}", set.keys.keys().len());
+                self.replace_keys(&issuer, Held { keys: Arc::new(set.keys), fetched: now.unix });
+            }
+            Err(error) => tracing::warn!("keys of issuer {issuer}: {error}"),
+        }
+    }
+
+    /// New keys do not raise the snapshot's generation: what they would decide otherwise was decided rightly.
+    fn replace_keys(&self, issuer: &str, held: Held) {
+        let old = self.snapshots.load();
+        if old.config.issuers.iter().any(|configured| configured.name == issuer) {
+            self.snapshots.store(Arc::new(Snapshot {
+                generation: old.generation,
+                config: Arc::clone(&old.config),
+                policy: Arc::clone(&old.policy),
+                keys: Arc::new(old.keys.as_ref().clone().with(issuer, held)),
+                service_ids: Arc::clone(&old.service_ids),
+            }));
+        }
+    }
+
+    fn on_addresses(&mut self) {
+        if self.snapshots.load().config.listen.destinations != Destinations::Local {
+            return;
+        }
+        let written = addresses::local().and_then(|local| self.datapath.tables_mut().write_destinations(&local));
+        if let Err(error) = written {
+            tracing::error!("this host's addresses changed and could not be followed: {error:#}");
+        }
+    }
+
+    fn on_hangup(&mut self) {
+        if let Err(error) = self.audit.reopen() {
+            tracing::error!("{error}");
+        }
+        match reload::reload(self) {
+            Ok(warnings) => {
+                for warning in warnings {
+                    tracing::warn!("{warning}");
+                }
+            }
+            Err(error) => {
+                tracing::error!("the reload was refused, and the old configuration stays in force:\n{error:#}")
+            }
+        }
+    }
+
+    fn stopped(&self) -> End {
+        let detach = self.options.detach_on_exit;
+        if !detach && self.trial_ends.is_none() {
+            tracing::info!("stopping; enforcement stays in place (`jpatd detach` takes it away)");
+        }
+        End { exit: ExitCode::SUCCESS, detach }
+    }
+
+    /// What a scrape reads.
+    pub(super) fn view(&self) -> metrics::View {
+        let (snapshot, now) = (self.snapshots.load(), clock::now());
+        let names: Vec<_> = snapshot.service_ids.iter().map(|(name, id)| (*id, name.as_str())).collect();
+        let counts = crate::datapath::counters::read(self.datapath.tables(), names.iter().map(|(id, _)| *id));
+        let counts = counts.unwrap_or_else(|error| {
+            tracing::error!("reading counters: {error:#}");
+            Vec::new()
+        });
+        let name = |id| names.iter().find(|(known, _)| *known == id).map_or("", |(_, name)| *name).to_owned();
+        let ring_full = jpat_common::reason::DropReason::KnockRingFull.as_str();
+        metrics::View {
+            ring_lost: counts.iter().filter(|count| count.reason == ring_full).map(|count| count.packets).sum(),
+            packets: counts.into_iter().map(|count| (name(count.service), count)).collect(),
+            grants: self.gate.entries(),
+            capacity: self.usable,
+            key_ages: snapshot
+                .config
+                .issuers
+                .iter()
+                .filter_map(|issuer| Some((issuer.name.clone(), snapshot.keys.held(&issuer.name)?)))
+                .map(|(name, held)| (name, held.fetched.until(now.unix).as_secs_f64()))
+                .collect(),
+            audit_lost: self.audit.dropped(),
+            config_generation: snapshot.generation,
+            reload_ok: self.reload_error.is_none(),
+            enforcing: self
+                .datapath
+                .tables()
+                .settings()
+                .is_ok_and(|settings| settings.mode != jpat_common::settings::MODE_AUDIT),
+        }
+    }
+
+    /// Why knocks would not be answered as they should.
+    pub(super) fn unready(&self) -> Vec<String> {
+        let (snapshot, now) = (self.snapshots.load(), clock::now());
+        let mut reasons = Vec::new();
+        if self.datapath.attached().next().is_none() {
+            reasons.push("not attached to any interface".to_owned());
+        }
+        if !snapshot.config.issuers.iter().any(|issuer| snapshot.keys.usable(issuer, now.unix).is_some()) {
+            reasons.push("no issuer has keys".to_owned());
+        }
+        reasons
+    }
+
+    fn on_probe(&self, probe: Probe) {
+        // A prober that is gone needs no answer.
+        match probe {
+            Probe::Scrape(answer) => drop(answer.send(self.metrics.encode(self.view()).unwrap_or_default())),
+            Probe::Ready(answer) => drop(answer.send(self.unready())),
+            Probe::Live(answer) => drop(answer.send(())),
+        }
+    }
+}
+
+/// A runtime whose sources are open and whose loop has not begun.
+pub(super) struct Starting {
+    runtime: Runtime,
+    sources: Sources,
+    probe: mpsc::Sender<Probe>,
+    metrics: Option<std::net::SocketAddr>,
+}
+
+impl Starting {
+    /// Serves until the end.
+    pub(super) async fn serve(self) -> anyhow::Result<End> {
+        if let Some(address) = self.metrics {
+            let listener = TcpListener::bind(address).await.with_context(|| format!("metrics on {address}"))?;
+            tokio::spawn(metrics::server::serve(listener, self.probe));
+        }
+        let listen = &self.runtime.snapshots.load().config.listen;
+        tracing::info!("ready: knocks on udp/{}", listen.port);
+        self.runtime.run(self.sources).await
+    }
+}
+
+async fn sleep(until: Option<BootTime>) {
+    match until {
+        Some(until) => tokio::time::sleep(clock::now().boot.until(until).min(MAX_SLEEP)).await,
+        None => pending().await,
+    }
+}
