@@ -5,12 +5,16 @@
 
 pub mod compile;
 
+mod budget;
 mod check;
 mod environment;
 mod facts;
+mod pattern;
 mod place;
+mod shape;
+mod suggest;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -127,6 +131,7 @@ impl Policy {
     /// # Errors
     /// [`Refusal::DenyRule`] with the rule's name, [`Refusal::NotAllowed`], or [`Refusal::PolicyError`] when the rule of
     /// every service that takes tokens of this issuer failed to evaluate.
+    #[expect(clippy::result_large_err, reason = "made once a knock, and moved on as it is")]
     pub fn evaluate(
         &self,
         token: &VerifiedToken,
@@ -158,6 +163,7 @@ impl Policy {
     }
 
     /// Asks the rules in order. With `seen` it goes on after the decision fell, without changing it.
+    #[expect(clippy::result_large_err, reason = "made once a knock, and moved on as it is")]
     fn judge(
         &self,
         token: &VerifiedToken,
@@ -191,6 +197,9 @@ impl Policy {
                 RuleOutcome::False | RuleOutcome::OtherIssuer => {}
             }
             asked += usize::from(outcome != RuleOutcome::OtherIssuer);
+            if let (RuleOutcome::Error(error), None) = (&outcome, &seen) {
+                tracing::debug!(service = %service.opening.name, error, "allow failed");
+            }
             if let Some(seen) = &mut seen {
                 seen.push(RuleResult { owner: Owner::Service(service.opening.name.to_string()), outcome });
             }

@@ -54,7 +54,7 @@ fn silent(stage: &mut Stage, family: Family) -> Result<()> {
         stage.expect_tcp(Member::Stranger, family, port, Port::Silent)?;
     }
     stage.expect_udp(Member::Stranger, family, UDP, Port::Silent)?;
-    capture.expect_silence(&stage.net.stranger, family)?;
+    capture.expect_silence(&stage.net.stranger, &[family])?;
     stage.expect_tcp(Member::Stranger, family, FREE, Port::Open)?;
     let dropped = stage.metrics()?.packets("no_grant") - before.packets("no_grant");
     ensure!(dropped >= 3.0, "three packets were dropped, {dropped} were counted");

@@ -43,7 +43,7 @@ fn capture_sees_answers(stage: &mut Stage) -> Result<()> {
         let capture = Capture::start(&stage.net.stranger)?;
         stage.expect_tcp(Member::Stranger, family, NOBODY, Port::Refused)?;
         stage.expect_udp(Member::Stranger, family, NOBODY, Port::Refused)?;
-        let answers = capture.finish(&stage.net.stranger, family)?;
+        let answers = capture.finish(&stage.net.stranger, &[family])?;
         let protocols: Vec<u8> = answers.iter().map(|answer| answer.protocol).collect();
         let icmp = if family == Family::V4 { 1 } else { 58 };
         ensure!(protocols == [6, icmp], "expected a RST and an ICMP error, saw protocols {protocols:?}");

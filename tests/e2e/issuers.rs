@@ -7,7 +7,7 @@ use jpat_tests::{
     binaries, forge,
     network::{Family, Member},
     probe::Port,
-    process::Process,
+    process::{self, Process},
     services::{Documents, Service, Services},
     wait,
 };
@@ -72,19 +72,16 @@ fn own_issuer(stage: &mut Stage) -> Result<()> {
         command.arg("issuer").args(arguments).arg("--dir").arg(&keys);
         Ok(command)
     };
-    let made = Process::run(&stage.net.host, "jpat", jpat(&["keys", "generate", "--alg", "ES256"])?)?;
-    ensure!(made.status.success(), "{}", made.output);
+    process::stdout_of(jpat(&["keys", "generate", "--alg", "ES256"])?)?;
     let listen = format!("127.0.0.1:{IDP}");
     let _issuer = Process::start(&stage.net.host, "issuer", jpat(&["serve", "--listen", &listen, "--issuer", &url])?)?;
     stage.start(&[])?;
     let (employee, role) = (["--subject", "employee:alice"], ["--role", "commerce-listings-admin"]);
     let common = ["sign", "--issuer", &url, "--audience", AUDIENCE, "--ttl", "5m"];
-    let good = Process::run(&stage.net.host, "jpat", jpat(&[&common[..], &employee, &role].concat())?)?;
-    ensure!(good.status.success(), "{}", good.output);
-    opens(stage, good.output.trim())?;
-    let doge = ["--role", "doge"];
-    let bad = Process::run(&stage.net.host, "jpat", jpat(&[&common[..], &employee, &role, &doge].concat())?)?;
-    stage.knock(Member::Stranger, Family::V4, bad.output.trim(), "not_allowed")?;
+    let good = process::stdout_of(jpat(&[&common[..], &employee, &role].concat())?)?;
+    opens(stage, good.trim())?;
+    let doge = process::stdout_of(jpat(&[&common[..], &employee, &role, &["--role", "doge"]].concat())?)?;
+    stage.knock(Member::Stranger, Family::V4, doge.trim(), "not_allowed")?;
     stage.expect_tcp(Member::Stranger, Family::V4, HTTPS, Port::Silent)
 }
 

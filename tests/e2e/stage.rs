@@ -158,13 +158,8 @@ impl Stage {
     }
 
     fn wait_for(&mut self, path: &str) -> Result<()> {
-        let (host, jpatd) = (&self.net.host, &mut self.jpatd);
-        wait::for_true(&format!("{path} of jpatd"), PATIENCE, || {
-            if let Some(status) = jpatd.as_mut().map(Process::ended).transpose()?.flatten() {
-                anyhow::bail!("jpatd ended: {status}");
-            }
-            Ok(probe::http_get(host, METRICS, path).is_ok_and(|(status, _)| status == 200))
-        })
+        let (host, jpatd) = (&self.net.host, self.jpatd.as_mut().context("jpatd does not run")?);
+        jpatd.wait_until(path, || probe::http_get(host, METRICS, path).is_ok_and(|(status, _)| status == 200))
     }
 
     /// A `jpatd` command with this stage's configuration.

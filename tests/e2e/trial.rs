@@ -43,5 +43,5 @@ fn privileged() -> Result<(), &'static str> {
     let checked = CHECKED.get_or_init(|| {
         privileges::check().and_then(|()| leftovers::clear_dead_runs()).map_err(|error| format!("{error:#}"))
     });
-    checked.as_ref().map(|()| ()).map_err(String::as_str)
+    checked.as_ref().copied().map_err(String::as_str)
 }

@@ -37,7 +37,9 @@ pub struct Capture {
 /// One frame from the host.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Answer {
-    /// IP protocol or last next header.
+    /// Which of its addresses.
+    pub host: IpAddr,
+    /// IP protocol, or the first next header.
     pub protocol: u8,
     /// Source port, or ICMP type and code, as the first two bytes of the transport header.
     pub start: u16,
@@ -81,26 +83,29 @@ impl Capture {
         Ok(Self { stop, thread, frames })
     }
 
-    /// Waits until all that the host sent so far is in, and returns it without the fence itself and without
-    /// neighbour discovery (ARP is no IP packet anyway).
+    /// Waits until all that the host sent so far over these families is in, and returns it without the fences
+    /// themselves and without neighbour discovery (ARP is no IP packet anyway).
     ///
     /// # Errors
-    /// If the fence is not answered, that is if the host harms unprotected traffic.
-    pub fn finish(self, ns: &NetNs, family: Family) -> Result<Vec<Answer>> {
+    /// If a fence is not answered, that is if the host harms unprotected traffic.
+    pub fn finish(self, ns: &NetNs, families: &[Family]) -> Result<Vec<Answer>> {
         let mut answers = Vec::new();
-        let mut fenced = false;
-        let fence = SocketAddr::new(Member::Host.address(family), FENCE_PORT);
-        wait::for_true("the unprotected echo", wait::PATIENCE, || Ok(probe::udp(ns, fence)? == probe::Port::Open))?;
-        wait::for_true("the fence in the capture", wait::PATIENCE, || {
-            for answer in self.frames.try_iter() {
-                let is_fence = answer.protocol == 17 && answer.start == FENCE_PORT;
-                fenced |= is_fence;
-                if !is_fence && !answer.is_neighbour_discovery() {
-                    answers.push(answer);
+        for family in families {
+            let host = Member::Host.address(*family);
+            let fence = SocketAddr::new(host, FENCE_PORT);
+            wait::for_true("the unprotected echo", wait::PATIENCE, || Ok(probe::udp(ns, fence)? == probe::Port::Open))?;
+            wait::for_true("the fence in the capture", wait::PATIENCE, || {
+                for answer in self.frames.try_iter() {
+                    if answer.is_fence() && answer.host == host {
+                        return Ok(true);
+                    }
+                    if !answer.is_fence() && !answer.is_neighbour_discovery() {
+                        answers.push(answer);
+                    }
                 }
-            }
-            Ok(fenced)
-        })?;
+                Ok(false)
+            })?;
+        }
         self.stop.store(true, Relaxed);
         self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         Ok(answers)
@@ -110,8 +115,8 @@ impl Capture {
     ///
     /// # Errors
     /// With what came.
-    pub fn expect_silence(self, ns: &NetNs, family: Family) -> Result<()> {
-        let answers = self.finish(ns, family)?;
+    pub fn expect_silence(self, ns: &NetNs, families: &[Family]) -> Result<()> {
+        let answers = self.finish(ns, families)?;
         if !answers.is_empty() {
             bail!("the host answered with {} packets: {answers:02x?}", answers.len());
         }
@@ -120,6 +125,10 @@ impl Capture {
 }
 
 impl Answer {
+    const fn is_fence(&self) -> bool {
+        self.protocol == 17 && self.start == FENCE_PORT
+    }
+
     /// Types 133 to 137 of ICMPv6 (RFC 4861 §4) and multicast listener reports (143, RFC 3810).
     const fn is_neighbour_discovery(&self) -> bool {
         self.protocol == 58 && matches!(self.start >> 8, 133..=137 | 143)
@@ -142,5 +151,6 @@ fn from_host(frame: &[u8]) -> Option<Answer> {
     };
     let is_host = Family::ALL.iter().any(|family| Member::Host.address(*family) == source);
     let start = packet.get(transport..transport + 2)?;
-    is_host.then(|| Answer { protocol, start: u16::from_be_bytes([start[0], start[1]]), packet: packet.to_vec() })
+    let start = u16::from_be_bytes([start[0], start[1]]);
+    is_host.then(|| Answer { host: source, protocol, start, packet: packet.to_vec() })
 }

@@ -3,12 +3,12 @@
 use std::{
     collections::VecDeque,
     io::{BufRead, BufReader, Read},
+    os::unix::process::CommandExt,
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -53,6 +53,8 @@ impl Process {
     /// If it does not start.
     pub fn start(ns: &NetNs, name: &str, mut command: Command) -> Result<Self> {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // Ctrl-C at the terminal is for the owner, who ends the child in its turn.
+        command.process_group(0);
         let mut child = ns.spawn(&mut command)?;
         let output = Output::default();
         output.collect(child.stdout.take())?;
@@ -109,26 +111,35 @@ impl Process {
         let what = format!("the end of {}", self.name);
         let child = &mut self.child;
         wait::for_some(&what, wait::PATIENCE, || Ok(child.try_wait()?))
-            .with_context(|| format!("{} wrote:\n{}", self.name, self.output.text()))
+            .map_err(|error| anyhow!("{error:#}; it wrote:\n{}", self.output.text()))
     }
 
-    /// Waits until a line contains `text`, and returns it.
+    /// Waits until `check` says yes, for which this process has to live.
     ///
     /// # Errors
-    /// With its output, if none came in time or the process ended without.
-    pub fn wait_line(&mut self, text: &str, patience: Duration) -> Result<String> {
-        let what = format!("{:?} from {}", text, self.name);
-        let (child, output) = (&mut self.child, &self.output);
-        wait::for_some(&what, patience, || {
-            let ended = child.try_wait()?;
-            match (output.line_with(text), ended) {
-                (Some(line), _) => Ok(Some(line)),
-                (None, None) => Ok(None),
-                (None, Some(status)) => bail!("it ended: {status}"),
+    /// With its output, if that takes too long or the process ends.
+    pub fn wait_until(&mut self, what: &str, mut check: impl FnMut() -> bool) -> Result<()> {
+        let (child, name) = (&mut self.child, &self.name);
+        wait::for_true(what, wait::PATIENCE, || {
+            if let Some(status) = child.try_wait()? {
+                bail!("{name} ended: {status}");
             }
+            Ok(check())
         })
-        .with_context(|| format!("{} wrote:\n{}", self.name, self.output.text()))
+        .map_err(|error| anyhow!("{error:#}; it wrote:\n{}", self.output.text()))
     }
+}
+
+/// Runs a command of this machine to its end and returns its standard output.
+///
+/// # Errors
+/// If it does not start or fails, with what it said.
+pub fn stdout_of(mut command: Command) -> Result<String> {
+    let output = command.stdin(Stdio::null()).output().with_context(|| format!("start {:?}", command.get_program()))?;
+    if !output.status.success() {
+        bail!("{command:?}: {}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 impl Drop for Process {
@@ -161,10 +172,6 @@ impl Output {
         let lines = self.lines();
         let new = lines.kept.iter().skip(seen.saturating_sub(lines.dropped)).cloned().collect();
         (new, lines.dropped + lines.kept.len())
-    }
-
-    fn line_with(&self, text: &str) -> Option<String> {
-        self.lines().kept.iter().find(|line| line.contains(text)).cloned()
     }
 
     fn collect(&self, pipe: Option<impl Read + Send + 'static>) -> Result<()> {

@@ -10,6 +10,7 @@ use crate::{cargo, toolchain};
 ///
 /// Once the tool chain is there, a plain `cargo build` does the same.
 #[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
 pub(crate) struct Options {
     /// Build with optimisations.
     #[arg(long)]

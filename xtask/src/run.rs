@@ -13,9 +13,11 @@ use crate::{cargo, elevate, output, toolchain};
 
 /// Runs JPAT: the lab in network namespaces, or with --config the controller on this host.
 ///
-/// The lab has a client, a stranger and a protected host, an issuer and a demo service; it touches no interface of this
-/// host, prints what to type, and clears up on Ctrl-C. Needs root (sudo) for the namespaces and the XDP program.
+/// The lab has a client, a stranger and a protected host, an issuer and a demo service. It touches
+/// no interface of this host, prints what to type, and clears up on Ctrl-C. It needs root (sudo)
+/// for the namespaces and the XDP program.
 #[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
 pub(crate) struct Options {
     /// Play the lab's story once, as a check, and end: exit code 1 if any step was not as it should be.
     #[arg(long, conflicts_with = "config")]
@@ -53,7 +55,7 @@ fn host(config: &Path, args: Vec<OsString>) -> Result<ExitCode> {
 }
 
 /// Replaces xtask by the raised program, so that Ctrl-C and other signals reach it and the shell waits for its clean-up.
-fn become_raised(program: &Path, variables: &[(&str, &OsStr)], args: Vec<OsString>) -> Result<ExitCode> {
+pub(crate) fn become_raised(program: &Path, variables: &[(&str, &OsStr)], args: Vec<OsString>) -> Result<ExitCode> {
     let Some(means) = elevate::means() else {
         let line = elevate::by_hand(program, variables, &args);
         bail!("this needs root, and sudo cannot give it here; as a user who may:\n    {line}");

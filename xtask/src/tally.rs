@@ -29,11 +29,16 @@ impl Tally {
         self.notes.push(format!("skipped: {why}"));
     }
 
-    /// Counts what a line of a test binary says: `test result: ok. 12 passed; 0 failed; 1 ignored; …`, or
-    /// `test NAME ... ignored`.
+    /// Counts what a line of a test binary says: `test result: ok. 12 passed; 0 failed; 1 ignored; …`; and notes
+    /// `test NAME ... FAILED` and `test NAME ... ignored, WHY`.
     pub(crate) fn read(&mut self, line: &str) {
-        if let Some(name) = line.strip_prefix("test ").and_then(|rest| rest.split_once(" ... ignored")) {
-            self.notes.push(format!("skipped: {}{}", name.0, name.1));
+        if let Some((name, outcome)) = line.strip_prefix("test ").and_then(|rest| rest.split_once(" ... ")) {
+            let name = name.trim_end();
+            if outcome == "FAILED" {
+                self.notes.push(format!("failed: {name}"));
+            } else if let Some(reason) = outcome.strip_prefix("ignored") {
+                self.notes.push(format!("skipped: {name}{reason}"));
+            }
         }
         let Some(result) = line.strip_prefix("test result: ") else { return };
         let counts = result.split_once(". ").map_or(result, |(_, counts)| counts);
@@ -114,8 +119,9 @@ mod tests {
     }
 
     #[test]
-    fn an_ignored_test_is_named() {
-        let tally = read(&["test kernel_5_10 ... ignored, needs QEMU"]);
-        assert_eq!(tally.notes, ["skipped: kernel_5_10, needs QEMU"]);
+    fn failed_and_ignored_tests_are_named() {
+        let tally =
+            read(&["test kernel_5_10 ... ignored, needs QEMU", "test p1_silent   ... FAILED", "test short ... ok"]);
+        assert_eq!(tally.notes, ["skipped: kernel_5_10, needs QEMU", "failed: p1_silent"]);
     }
 }

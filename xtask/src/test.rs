@@ -19,10 +19,13 @@ use crate::{
     toolchain,
 };
 
-/// Runs the checks and tests, and ends with one line of what passed, failed and was skipped.
+/// Runs the checks and tests: all of them, or one group.
 ///
-/// Groups that need root are raised with sudo; where that cannot be, they are skipped by name, or fail where CI is set.
+/// Groups that need root are raised with sudo; where that cannot be, they are skipped by name, or
+/// fail where CI is set. The last line says how many passed, failed and were skipped; the exit
+/// code is 1 if any failed.
 #[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
 pub(crate) struct Options {
     /// One group alone; all in this order if none is named.
     #[arg(value_enum)]

@@ -18,10 +18,12 @@ use crate::{cargo, output};
 
 /// Brings the eBPF tool chain, once, under target/ebpf.
 ///
-/// `build`, `run`, `lint` and `test` do this by themselves. Two routes: `rustup` downloads a pinned Rust into target/ebpf and
-/// needs no root; `debian` installs packages (Debian 12 and newer) with apt. What is already installed is taken first, then
-/// rustup is tried, then Debian. To start over, remove target/ebpf.
+/// `build`, `run`, `lint` and `test` do this by themselves. There are two routes: `rustup` downloads
+/// a pinned Rust into target/ebpf and needs no root; `debian` installs packages (Debian 12 and newer)
+/// with apt. What is already installed is taken first, then rustup is tried, then Debian. To start
+/// over, remove target/ebpf.
 #[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
 pub(crate) struct Options {
     /// Take this route and no other.
     #[arg(long)]

@@ -122,13 +122,13 @@ pub fn main() -> ExitCode {
 
 fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Init { out, interface } => offline::init(&out, interface.as_deref()),
+        Command::Init { out, interface } => anyhow::bail!("{} {interface:?}", out.display()),
         Command::Run { config, trial, detach_on_exit, force } => {
             log();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(super::run(Options { config: config.config, trial, detach_on_exit, force }))
         }
-        Command::Check { config, output } => Ok(offline::check(&config.config, output.format)),
+        Command::Check { config, output } => offline::check(&config.config, output.format),
         Command::Explain { config, token_file, source, at, jwks, output } => {
             let question = offline::Question { config: config.config, token_file, source, at, jwks };
             offline::explain(&question, output.format)
@@ -177,5 +177,6 @@ fn log() {
 /// A span of time as people write it: `30s`, `5m`, `1h 30m`.
 fn duration(text: &str) -> Result<Duration, String> {
     let span = text.parse::<jiff::SignedDuration>().ok().and_then(|span| Duration::try_from(span).ok());
-    span.filter(|span| !span.is_zero()).ok_or_else(|| "expected a time span with its unit, such as 60s or 5m".to_owned())
+    span.filter(|span| !span.is_zero())
+        .ok_or_else(|| "expected a time span with its unit, such as 60s or 5m".to_owned())
 }

@@ -39,9 +39,10 @@ struct Connection {
 }
 
 fn is_cut(config: &Config, connection: &Connection) -> bool {
-    let protected = config.services.iter().flat_map(|service| &service.ports).any(|range| {
-        range.protocol == Protocol::Tcp && (range.first..=range.last).contains(&connection.local.port())
-    });
+    let protected =
+        config.services.iter().flat_map(|service| &service.ports).any(|range| {
+            range.protocol == Protocol::Tcp && (range.first..=range.last).contains(&connection.local.port())
+        });
     let allowed = config.always_allow.iter().any(|net| contains(net, connection.peer.ip()));
     config.mode == Mode::Enforce && protected && !allowed
 }

@@ -2,21 +2,20 @@
 
 use cel::{
     Env,
-    common::ast::{
-        CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedEntryExpr, IdedExpr, LiteralValue, SelectExpr, operators,
-    },
+    common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue, SelectExpr, operators},
 };
 
 use super::{
-    environment::{ENVIRONMENT, FUNCTIONS, MACROS, METHODS, OPTIONAL, Pattern, prefix},
+    budget,
+    environment::{ENVIRONMENT, FUNCTIONS, MACROS, METHODS, OPTIONAL, prefix},
     facts::{MEMBERS, SERVICE, VARIABLES},
+    pattern::Pattern,
     place::Place,
+    suggest::unknown_function,
 };
 
-/// Loops within loops. The elements come from a token of one datagram, so that two cost milliseconds and three seconds.
+/// Loops within loops.
 const MAX_LOOPS: usize = 2;
-/// Levels of the syntax tree; evaluation recurses.
-pub(super) const MAX_DEPTH: usize = 64;
 
 /// What is wrong, and where.
 pub(super) struct Finding {
@@ -34,36 +33,6 @@ pub(super) fn check(root: &mut IdedExpr, in_service: bool) -> Result<Vec<Pattern
     checker.result(root);
     checker.visit(root);
     if checker.findings.is_empty() { Ok(checker.patterns) } else { Err(checker.findings) }
-}
-
-/// Levels of the syntax tree, found without recursion.
-pub(super) fn depth(root: &IdedExpr) -> usize {
-    let mut deepest = 0;
-    let mut open = vec![(root, 1)];
-    while let Some((node, level)) = open.pop() {
-        deepest = deepest.max(level);
-        open.extend(children(node).into_iter().map(|child| (child, level + 1)));
-    }
-    deepest
-}
-
-fn children(node: &IdedExpr) -> Vec<&IdedExpr> {
-    match &node.expr {
-        Expr::Unspecified | Expr::Literal(_) | Expr::Ident(_) => vec![],
-        Expr::Select(select) => vec![&select.operand],
-        Expr::Call(call) => call.target.as_deref().into_iter().chain(&call.args).collect(),
-        Expr::Comprehension(c) => vec![&c.iter_range, &c.accu_init, &c.loop_cond, &c.loop_step, &c.result],
-        Expr::List(list) => list.elements.iter().collect(),
-        Expr::Map(map) => map.entries.iter().flat_map(values).collect(),
-        Expr::Struct(message) => message.entries.iter().flat_map(values).collect(),
-    }
-}
-
-fn values(entry: &IdedEntryExpr) -> Vec<&IdedExpr> {
-    match &entry.expr {
-        EntryExpr::MapEntry(entry) => vec![&entry.key, &entry.value],
-        EntryExpr::StructField(field) => vec![&field.value],
-    }
 }
 
 /// Name of the variable that holds a pattern; nobody can write it.
@@ -225,6 +194,7 @@ impl Checker {
     fn comprehension(&mut self, comprehension: &mut ComprehensionExpr) {
         // The range is evaluated once, before the loop.
         self.visit(&mut comprehension.iter_range);
+        budget::meter(&mut comprehension.iter_range);
         self.visit(&mut comprehension.accu_init);
         if self.loops == MAX_LOOPS {
             return self.find(
@@ -271,29 +241,4 @@ fn is_operator(name: &str) -> bool {
         o::IN,
     ]
     .contains(&name)
-}
-
-fn unknown_function(name: &str, known: &[&str]) -> String {
-    let near = known.iter().map(|candidate| (distance(name, candidate), candidate)).min();
-    match near {
-        Some((distance, candidate)) if distance <= 2 => {
-            format!("unknown function `{name}`; did you mean `{candidate}`?")
-        }
-        Some(_) | None => format!("unknown function `{name}`; known: {}", known.join(", ")),
-    }
-}
-
-/// Edits (Levenshtein) between two names, letter case aside.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<u8> = b.bytes().map(|byte| byte.to_ascii_lowercase()).collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, left) in a.bytes().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, right) in b.iter().enumerate() {
-            let substituted = diagonal + usize::from(left.to_ascii_lowercase() != *right);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }

@@ -11,7 +11,14 @@ use cel::{
     parser::PrattParser,
 };
 
-use super::{Owner, RuleOutcome, check, environment::Pattern, facts::SERVICE, place};
+use super::{
+    Owner, RuleOutcome,
+    budget::{self, Budget},
+    check,
+    facts::SERVICE,
+    pattern::Pattern,
+    place, shape,
+};
 
 /// Longest expression, bytes.
 pub const MAX_EXPRESSION: usize = 4096;
@@ -88,8 +95,8 @@ impl Rule {
             });
             found.collect::<Vec<_>>()
         })?;
-        if check::depth(&expression) > check::MAX_DEPTH {
-            let message = format!("nested deeper than {} levels; use a list and `in`, or split it", check::MAX_DEPTH);
+        if shape::depth(&expression) > shape::MAX_DEPTH {
+            let message = format!("nested deeper than {} levels; use a list and `in`, or split it", shape::MAX_DEPTH);
             return Err(vec![error(None, message)]);
         }
         let service = match owner {
@@ -108,6 +115,7 @@ impl Rule {
     pub(super) fn run<'v>(&'v self, facts: &Context<'_, 'v>) -> RuleOutcome {
         let mut scope = facts.new_inner_scope();
         scope.set_variable_resolver(&self.own);
+        scope.add_variable_as_val(budget::VARIABLE, Box::new(Budget::default()));
         match Value::resolve_val(&self.expression, &scope) {
             Ok(value) => match value.downcast_ref::<CelBool>() {
                 Some(answer) if *answer.inner() => RuleOutcome::True,
@@ -125,15 +133,17 @@ fn first_line(message: &str) -> String {
 
 /// What an evaluation error means to the author of a rule, on one line.
 fn describe(error: &ExecutionError) -> String {
-    match error {
-        ExecutionError::NoSuchKey(name) => format!("there is no `{name}`"),
-        ExecutionError::NoSuchOverload(overload) => {
-            let name = overload.function();
-            let operator: String = name.chars().filter(|c| !matches!(c, '_' | '@')).collect();
-            let shown = if name.starts_with(['_', '@', '!', '-']) { &operator } else { name };
-            format!("`{shown}` does not apply to {}", overload.argument_types().join(" and "))
-        }
-        ExecutionError::FunctionError { function, message } => format!("{function}: {message}"),
-        error => first_line(&error.to_string()),
+    if let ExecutionError::NoSuchKey(name) = error {
+        return format!("there is no `{name}`");
     }
+    if let ExecutionError::FunctionError { function, message } = error {
+        return format!("{function}: {}", first_line(message));
+    }
+    let ExecutionError::NoSuchOverload(overload) = error else {
+        return first_line(&error.to_string());
+    };
+    let name = overload.function();
+    let operator: String = name.chars().filter(|c| !matches!(c, '_' | '@')).collect();
+    let shown = if name.starts_with(['_', '@', '!', '-']) { &operator } else { name };
+    format!("`{shown}` does not apply to {}", overload.argument_types().join(" and "))
 }

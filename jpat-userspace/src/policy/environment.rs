@@ -1,7 +1,6 @@
 //! What expressions may call: the CEL standard library, a few string functions, and `cidr`.
 
 use std::{
-    any::Any,
     net::IpAddr,
     sync::{Arc, LazyLock},
 };
@@ -9,11 +8,16 @@ use std::{
 use cel::{
     Env, ExecutionError,
     common::{
-        types::{CelBool, CelString, STRING_TYPE, Type},
-        value::{CowVal, StaticVal, Val},
+        types::{CelBool, CelString, DYN_TYPE, STRING_TYPE},
+        value::CowVal,
     },
 };
 use ipnet::{IpNet, Ipv4Net};
+
+use super::{
+    budget,
+    pattern::{matches, pattern_type},
+};
 
 /// Functions called as `name(…)`.
 pub(super) const FUNCTIONS: &[&str] = &[
@@ -79,6 +83,8 @@ pub(super) static ENVIRONMENT: LazyLock<Arc<Env>> = LazyLock::new(|| {
     env.add_overload("matches", "matches_pattern", vec![STRING_TYPE, pattern_type()], matches).expect("one such type");
     env.add_member_overload("matches", "string_matches_pattern", STRING_TYPE, vec![pattern_type()], matches)
         .expect("one such type");
+    env.add_overload(budget::SPEND, "spend", vec![budget::budget_type(), DYN_TYPE], budget::spend)
+        .expect("one such type");
     Arc::new(env)
 });
 
@@ -121,63 +127,6 @@ fn texts<'a>(function: &str, args: &'a [CowVal<'_, '_>]) -> Result<[&'a str; 2],
             _ => Err(ExecutionError::function_error(function, "takes two strings")),
         },
         _ => Err(ExecutionError::invalid_argument_count(2, args.len())),
-    }
-}
-
-static PATTERN: Type = pattern_type();
-
-const fn pattern_type() -> Type {
-    Type::new_unspecified_type("pattern")
-}
-
-/// A regular expression that was compiled with its rule, so that no request pays for it.
-#[derive(Clone, Debug)]
-pub(super) struct Pattern(regex::Regex);
-
-/// Bounds the memory of one compiled pattern, and with it the time of a match.
-const PATTERN_BYTES: usize = 256 * 1024;
-
-impl Pattern {
-    /// # Errors
-    /// What is wrong with the pattern, on one line.
-    pub(super) fn new(source: &str) -> Result<Self, String> {
-        regex::RegexBuilder::new(source).size_limit(PATTERN_BYTES).build().map(Self).map_err(|error| match error {
-            regex::Error::CompiledTooBig(_) => "the pattern is too large; use fewer or smaller repetitions".to_owned(),
-            error => {
-                let text = error.to_string();
-                format!("invalid pattern: {}", text.lines().last().unwrap_or_default().trim_start_matches("error: "))
-            }
-        })
-    }
-}
-
-impl Val for Pattern {
-    fn get_type(&self) -> &Type {
-        &PATTERN
-    }
-
-    fn cel_type() -> &'static Type {
-        &PATTERN
-    }
-
-    fn clone_as_boxed<'v>(&self) -> Box<dyn Val + 'v> {
-        Box::new(self.clone())
-    }
-
-    fn as_any(&self) -> Option<&dyn Any> {
-        Some(self)
-    }
-}
-
-impl StaticVal for Pattern {}
-
-fn matches<'b, 'v>(args: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b, 'v>, ExecutionError> {
-    let [text, pattern] = args.as_slice() else {
-        return Err(ExecutionError::invalid_argument_count(2, args.len()));
-    };
-    match (text.downcast_ref::<CelString<'_>>(), pattern.downcast_ref::<Pattern>()) {
-        (Some(text), Some(pattern)) => Ok(CowVal::owned(CelBool::from(pattern.0.is_match(text.inner())))),
-        _ => Err(ExecutionError::function_error("matches", "takes a string and a pattern")),
     }
 }
 

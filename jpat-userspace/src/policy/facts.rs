@@ -25,12 +25,20 @@ pub(super) const MEMBERS: &[(&str, &[&str])] = &[("header", &["alg", "kid", "typ
 pub(super) fn context<'v>(token: &'v VerifiedToken, source: IpAddr, form: Form, now: UnixTime) -> Context<'v, 'v> {
     let mut context = Context::with_env(Arc::clone(&ENVIRONMENT));
     context.add_variable_as_val("claims", value(token.claims()));
-    context.add_variable_as_val("header", value(token.header()));
+    context.add_variable_as_val("header", header(token.header()));
     context.add_variable_as_val("issuer", Box::new(CelString::from(token.principal().issuer.as_str())));
     context.add_variable_as_val("source", Box::new(CelString::from(source.to_canonical().to_string())));
     context.add_variable_as_val("now", Box::new(timestamp(now)));
     context.add_variable_as_val("knock", knock(form));
     context
+}
+
+/// A member that the token does not have is absent, not null, so that `has(header.kid)` tells.
+fn header<'v>(json: &'v Json) -> Box<dyn Val + 'v> {
+    let members = json.as_object().into_iter().flatten().filter(|(_, member)| !member.is_null());
+    let members: HashMap<_, _> =
+        members.map(|(name, member)| (CelMapKey::from(name.as_str()), value(member))).collect();
+    Box::new(CelMap::from(members))
 }
 
 /// Integers stay integers, as in the token; CEL compares them with any number, but calculates only with their like.

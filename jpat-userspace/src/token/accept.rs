@@ -7,7 +7,6 @@ use super::{
     Principal, TokenId, VerifiedToken,
     claims::Claims,
     jws::{Header, Parts},
-    keys::VerificationKey,
     signature,
 };
 use crate::{
@@ -66,7 +65,9 @@ fn read<'t>(token: &'t str, form: Form, record: &mut impl Record) -> Result<(Par
     record.step("length", fits, |_| format!("{} bytes, at most {most}", token.len()))?;
     let parts = record.step("jws", Parts::split(token), |_| String::new())?;
     let header = record.step("header", Header::parse(&parts.header), |header| {
-        let all = header.map(|header| format!("alg {:?}, kid {:?}, typ {:?}", header.alg, header.kid, header.typ));
+        let all = header.map(|header| {
+            format!("alg {}, kid {}, typ {}", shown(&header.alg), shown(&header.kid), shown(&header.typ))
+        });
         all.unwrap_or_default()
     })?;
     let claims = record.step("claims", Claims::parse(&parts.payload), |claims| {
@@ -103,17 +104,20 @@ fn authenticate(
     let accepted = if accepted { Ok(()) } else { Err(Refusal::FormNotAccepted) };
     record.step("form", accepted, |_| form.as_str().to_owned())?;
     let algorithm = signature::algorithm(header, &issuer.algorithms);
-    let algorithm = record.step("alg", algorithm, |_| format!("{:?}, of {:?}", header.alg, issuer.algorithms))?;
+    let algorithm = record.step("alg", algorithm, |_| format!("{}, of {:?}", shown(&header.alg), issuer.algorithms))?;
     let typ = if typ_allowed(header, issuer) { Ok(()) } else { Err(Refusal::TypNotAllowed) };
-    record.step("typ", typ, |_| format!("{:?}, of {:?}", header.typ, issuer.typ))?;
+    record.step("typ", typ, |_| format!("{}, of {:?}", shown(&header.typ), issuer.typ))?;
     let set = keys.usable(issuer, now).ok_or(Refusal::NoKeys);
     let set = record.step("keys", set, |set| format!("{} at hand", set.map_or(0, |set| set.keys().len())))?;
     let key = record.step("kid", set.select(header.kid.as_deref(), algorithm), |key| match key {
-        Some(key) => format!("{:?} selects the key {:?} for {:?}", header.kid, key.kid(), key.algorithms()),
-        None => format!("{:?}, of {:?}", header.kid, set.keys().iter().map(VerificationKey::kid).collect::<Vec<_>>()),
+        Some(key) => format!("{} selects the key {} for {:?}", shown(&header.kid), shown(&key.kid()), key.algorithms()),
+        None => {
+            let kids: Vec<_> = set.keys().iter().map(|key| shown(&key.kid())).collect();
+            format!("{}, of [{}]", shown(&header.kid), kids.join(", "))
+        }
     })?;
     let verified = key.verify(algorithm, parts.signing_input.as_bytes(), parts.signature);
-    record.step("signature", verified, |_| String::new())
+    record.step("signature", verified, |_| format!("{algorithm:?}, key {}", shown(&key.kid())))
 }
 
 /// RFC 7515 §4.1.9: media types compare without case, and `application/` may be left out. Absence is allowed.
@@ -138,7 +142,7 @@ fn accept(
         Some(aud) if aud.iter().any(|one| issuer.audience.contains(one)) => Ok(()),
         Some(_) => Err(Refusal::WrongAudience),
     };
-    record.step("aud", audience, |_| format!("{:?}, of {:?}", claims.aud, issuer.audience))?;
+    record.step("aud", audience, |_| format!("{}, of {:?}", shown(&claims.aud), issuer.audience))?;
 
     let exp = match claims.exp {
         None => Err(Refusal::NoExpiry),
@@ -163,14 +167,19 @@ fn accept(
         Form::Bare if claims.all.contains_key("cnf") => Err(Refusal::ConfirmationMissing),
         Form::Bare => Ok(()),
     };
-    record.step("cnf", proved, |_| claims.all.get("cnf").map(ToString::to_string).unwrap_or_default())?;
+    record.step("cnf", proved, |_| claims.all.get("cnf").map_or("absent".to_owned(), ToString::to_string))?;
 
     let identified = match issuer.replay {
         ReplayMode::Once if claims.jti.is_none() => Err(Refusal::NoTokenId),
         ReplayMode::Once | ReplayMode::BindSource => Ok(()),
     };
-    record.step("jti", identified, |_| format!("{:?}, replay {:?}", claims.jti, issuer.replay.as_str()))?;
+    record.step("jti", identified, |_| format!("{}, replay {:?}", shown(&claims.jti), issuer.replay.as_str()))?;
     Ok(exp)
+}
+
+/// Debug form, because it is the token's text and may hold anything.
+fn shown(member: &Option<impl std::fmt::Debug>) -> String {
+    member.as_ref().map_or_else(|| "absent".to_owned(), |text| format!("{text:?}"))
 }
 
 fn when(date: Option<UnixTime>, now: UnixTime) -> String {

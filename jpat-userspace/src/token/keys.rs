@@ -182,10 +182,6 @@ fn usable(kind: Kind, configured: &[Algorithm]) -> Result<Vec<Algorithm>, KeyFau
 
 /// Bytes of the hash that an HMAC algorithm uses; unlimited for what is none, so that nothing is long enough.
 fn hash_len(algorithm: Algorithm) -> usize {
-    match algorithm {
-        Algorithm::HS256 => 32,
-        Algorithm::HS384 => 48,
-        Algorithm::HS512 => 64,
-        _ => usize::MAX,
-    }
+    const LENGTHS: [(Algorithm, usize); 3] = [(Algorithm::HS256, 32), (Algorithm::HS384, 48), (Algorithm::HS512, 64)];
+    LENGTHS.iter().find(|(hmac, _)| *hmac == algorithm).map_or(usize::MAX, |(_, bytes)| *bytes)
 }

@@ -194,9 +194,10 @@ fn changed(object: &Value, changes: Value) -> Value {
     let mut object = object.clone();
     if let (Some(members), Value::Object(changes)) = (object.as_object_mut(), changes) {
         for (name, value) in changes {
-            match value {
-                Value::Null => drop(members.remove(&name)),
-                value => drop(members.insert(name, value)),
+            if value.is_null() {
+                members.remove(&name);
+            } else {
+                members.insert(name, value);
             }
         }
     }

@@ -48,7 +48,10 @@ pub(super) fn install() -> Result<Toolchain> {
         cargo::succeed(&mut command)
     };
 
-    output::step(format_args!("eBPF: installs Debian packages {}, about 600 MB, 1 minute", PACKAGES.join(" ")));
+    output::step(format_args!(
+        "eBPF: installs Debian packages {}: 220 MB to download, 1.2 GB on disk, about 1 minute",
+        PACKAGES.join(" ")
+    ));
     apt_get(&["update", "-q"])?;
     refuse_removals()?;
     apt_get(&[["install", "-q", "-y", "--no-remove", "--no-install-recommends"].as_slice(), &PACKAGES].concat())?;

@@ -6,7 +6,7 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use super::{Route, Toolchain, directory, record};
 use crate::{cargo, output};
@@ -20,9 +20,10 @@ pub(super) fn installed() -> Option<Toolchain> {
 }
 
 pub(super) fn install() -> Result<Toolchain> {
+    ensure!(cargo::ask(rustup().arg("--version")).is_some(), "there is no rustup");
     let home = directory().join("rustup");
     output::step(format_args!(
-        "eBPF: downloads Rust {CHANNEL} with rust-src and clippy into {}, about 160 MB (660 MB unpacked), 10 s to 1 minute",
+        "eBPF: downloads Rust {CHANNEL} with rust-src and clippy into {}, 130 MB to download, 660 MB on disk, about 1 minute",
         home.display()
     ));
     let mut command = private();

@@ -40,8 +40,14 @@ pub(super) fn read(bytes: &[u8], configured: &[Algorithm]) -> Result<Verificatio
     Ok(VerificationKey { kid: None, algorithms: usable(kind, configured)?, key })
 }
 
-/// The library tells the types apart: each of its parsers takes its own alone.
+/// The library tells the types apart: each of its parsers takes its own alone. They take bare points too, which PEM must not hold:
+/// 32 bytes of anything would pass for an Ed25519 key.
 fn public_key(der: &[u8]) -> Result<(Kind, DecodingKey), KeyFault> {
+    const SEQUENCE: u8 = 0x30;
+    const BARE_ED25519: usize = 32;
+    if der.first() != Some(&SEQUENCE) || der.len() == BARE_ED25519 {
+        return Err(KeyFault::UnknownKey);
+    }
     if let Ok(rsa) = PublicKey::from_der(der) {
         let (modulus, exponent) = (rsa.modulus(), rsa.exponent());
         let (modulus, exponent) =
