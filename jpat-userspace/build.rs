@@ -55,7 +55,7 @@ fn compile(workspace: &Path, target_dir: &Path, toolchain: &str) -> Result<PathB
         .env("RUSTC", program("rustc")?)
         .env("CARGO_ENCODED_RUSTFLAGS", rustflags()?)
         .current_dir(workspace)
-        .args(["build", "--quiet", "--locked", "--release", "--package", "jpat-ebpf", "--bin", "jpat"])
+        .args(["build", "--quiet", "--locked", "--release", "--package", "jpat-ebpf", "--bin", "jpat-xdp"])
         .args(["--target", TARGET, "--target-dir"])
         .arg(target_dir);
     if program("build-std")? == "yes" {
@@ -65,7 +65,7 @@ fn compile(workspace: &Path, target_dir: &Path, toolchain: &str) -> Result<PathB
     if !status.success() {
         return Err(format!("the eBPF build failed ({status}): {cargo:?}").into());
     }
-    Ok(target_dir.join(TARGET).join("release/jpat"))
+    Ok(target_dir.join(TARGET).join("release/jpat-xdp"))
 }
 
 /// Debug information becomes BTF, which the loader and the verifier's log read.

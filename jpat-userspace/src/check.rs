@@ -79,9 +79,7 @@ pub fn static_keys(config: &Config) -> Vec<ConfigError> {
             };
             let read = match &issuer.keys {
                 KeySource::Discovery | KeySource::JwksUrl(_) => return None,
-                KeySource::JwksFile(_) => {
-                    KeySet::from_jwks(&bytes, &issuer.algorithms).map(|(keys, ignored)| (keys, ignored))
-                }
+                KeySource::JwksFile(_) => KeySet::from_jwks(&bytes, &issuer.algorithms),
                 KeySource::PemFile(_) => KeySet::from_pem(&bytes, &issuer.algorithms).map(|keys| (keys, Vec::new())),
                 KeySource::SecretFile(_) => {
                     KeySet::from_secret(&bytes, &issuer.algorithms).map(|keys| (keys, Vec::new()))
@@ -105,3 +103,6 @@ fn capacity(config: &Config, facts: &HostFacts, findings: &mut Findings) {
         findings.errors.push(config.source.error("limits.grants", message, format!("use {needed} or more")));
     }
 }
+
+#[cfg(test)]
+mod tests;
