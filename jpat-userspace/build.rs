@@ -59,9 +59,9 @@ fn compile(workspace: &Path, target_dir: &Path, toolchain: &str) -> Result<PathB
     if program("build-std")? == "yes" {
         cargo.args(["-Z", "build-std=core"]);
     }
-    let status = cargo.status().map_err(|error| format!("cannot run {cargo:?}: {error}"))?;
+    let status = cargo.status().map_err(|error| format!("cannot run {}: {error}", cargo.get_program().display()))?;
     if !status.success() {
-        return Err(format!("the eBPF build failed ({status}): {cargo:?}").into());
+        return Err(format!("the eBPF build failed: {} ended with {status}", cargo.get_program().display()).into());
     }
     Ok(target_dir.join(TARGET).join("release/jpat"))
 }
