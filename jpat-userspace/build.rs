@@ -69,7 +69,13 @@ fn compile(workspace: &Path, target_dir: &Path, toolchain: &str) -> Result<PathB
 /// Debug information becomes BTF, which the loader and the verifier's log read.
 fn rustflags() -> Result<String, env::VarError> {
     let arch = env::var("CARGO_CFG_TARGET_ARCH")?;
-    Ok([format!("--cfg=bpf_target_arch=\"{arch}\""), "-Cdebuginfo=2".into(), "-Clink-arg=--btf".into()].join("\x1f"))
+    Ok([
+        format!("--cfg=bpf_target_arch=\"{arch}\""),
+        "-Cdebuginfo=2".into(),
+        "-Clink-arg=--btf".into(),
+        "-Clink-arg=--cpu-features=+allows-misaligned-mem-access".into(),
+    ]
+    .join("\x1f"))
 }
 
 #[expect(clippy::print_stdout, reason = "how a build script speaks to cargo")]

@@ -47,7 +47,6 @@ impl<'a> Cursor<'a> {
         self.start.wrapping_add(self.offset)
     }
 
-    pub fn offset(&self) -> usize { self.offset }
     /// Bytes left of the packet; more than the frame's until [`limit`](Self::limit) was called.
     #[inline(always)]
     #[must_use]
@@ -100,19 +99,18 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// The same number, of which the verifier knows nothing but that it has 32 bits: it does not follow values through a
-/// place on the stack that does not start a slot of 8 bytes.
+/// The same number, of which the verifier knows nothing but that it has 32 bits: it does not follow values through the
+/// upper half of a slot on the stack.
 #[cfg(target_arch = "bpf")]
 #[inline(always)]
+#[must_use]
 pub fn forget(value: usize) -> usize {
-    #[repr(C, align(8))]
-    struct Slot(u32, u32);
-    let mut slot = Slot(0, 0);
-    let place = &raw mut slot.1;
-    // SAFETY: `place` is a field of a local variable; only the compiler must not see through it.
+    let mut slot = 0u64;
+    let slot = &raw mut slot;
+    // SAFETY: both accesses are inside a local variable of 8 bytes; only the compiler must not see through them.
     unsafe {
-        place.write_volatile(value as u32);
-        place.read_volatile() as usize
+        slot.write_volatile((value as u64) << 32);
+        slot.cast::<u32>().add(1).read_volatile() as usize
     }
 }
 

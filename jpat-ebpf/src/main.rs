@@ -38,7 +38,7 @@ mod program {
         let packet = parse(frame);
         let Decision { service, verdict } = decide(&packet, &settings, &KernelTables);
         let verdict = match verdict {
-            Verdict::Knock => knock::queue(&context, &packet),
+            Verdict::Knock => knock::queue(&packet, context.ingress_ifindex() as u32),
             Verdict::Pass(_) | Verdict::Drop(_) => verdict,
         };
         stats::leave(service, verdict, &settings)

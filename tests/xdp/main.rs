@@ -1,7 +1,6 @@
-use aya::{EbpfLoader, VerifierLogLevel, programs::Xdp};
+//! The XDP program in the kernel.
 fn main() {
-    let mut ebpf = EbpfLoader::new().verifier_log_level(VerifierLogLevel::VERBOSE | VerifierLogLevel::STATS).load(jpat_userspace::datapath::object::OBJECT).unwrap();
-    let p: &mut Xdp = ebpf.program_mut("jpat").unwrap().try_into().unwrap();
-    match p.load() { Ok(()) => {}, Err(e) => { let s = format!("{e}"); let s=s.replace("\\n","\n"); std::fs::write("/tmp/vlog", &s).unwrap(); println!("...{}", &s[s.len().saturating_sub(6000)..]); panic!() } }
-    println!("{:?}", p.info().unwrap().verified_instruction_count());
+    let mut ebpf = aya::Ebpf::load(jpat_userspace::datapath::object::OBJECT).unwrap();
+    let program: &mut aya::programs::Xdp = ebpf.program_mut("jpat").unwrap().try_into().unwrap();
+    program.load().unwrap();
 }

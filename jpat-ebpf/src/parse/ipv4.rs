@@ -35,7 +35,6 @@ pub(super) fn parse(packet: &mut Packet<'_>) -> Result<Carries, DropReason> {
         return Ok(Carries::LaterFragment);
     }
     let protocol = skip_authentication(header[9], at)?;
-    at.join_ways();
     Ok(transport::parse(at, protocol, transport::ICMP, fragment & MORE_FRAGMENTS != 0))
 }
 
@@ -47,6 +46,7 @@ fn skip_authentication(mut protocol: u8, at: &mut Cursor<'_>) -> Result<u8, Drop
             return Err(DropReason::TooManyExtensions);
         }
         headers += 1;
+        at.join_ways();
         protocol = transport::skip_authentication(at)?;
     }
     Ok(protocol)

@@ -47,6 +47,7 @@ fn extensions(at: &mut Cursor<'_>, first: u8) -> Result<Carries, DropReason> {
             return Err(DropReason::TooManyExtensions);
         }
         headers += 1;
+        at.join_ways();
         if next == transport::AUTHENTICATION {
             next = transport::skip_authentication(at)?;
             continue;
@@ -75,7 +76,6 @@ fn extensions(at: &mut Cursor<'_>, first: u8) -> Result<Carries, DropReason> {
         next = header[0];
         at.skip(size).ok_or(DropReason::TruncatedExtension)?;
     }
-    at.join_ways();
     Ok(transport::parse(at, next, transport::ICMPV6, is_first_fragment))
 }
 

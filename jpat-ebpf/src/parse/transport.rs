@@ -21,6 +21,7 @@ const TUNNELS: [u8; 11] = [4, 41, 47, 50, 55, 94, 97, 108, 115, 137, 143];
 /// Reads the header of `protocol` at `at`, where `icmp` is the version's own ICMP. Goes on to a datagram's payload.
 #[inline(always)]
 pub(super) fn parse(at: &mut Cursor<'_>, protocol: u8, icmp: u8, is_first_fragment: bool) -> Carries {
+    at.join_ways();
     let segment = match protocol {
         TCP => tcp(at, is_first_fragment),
         UDP => udp(at, is_first_fragment),
