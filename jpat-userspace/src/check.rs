@@ -79,9 +79,7 @@ pub fn static_keys(config: &Config) -> Vec<ConfigError> {
             };
             let read = match &issuer.keys {
                 KeySource::Discovery | KeySource::JwksUrl(_) => return None,
-                KeySource::JwksFile(_) => {
-                    KeySet::from_jwks(&bytes, &issuer.algorithms).map(|(keys, ignored)| (keys, ignored))
-                }
+                KeySource::JwksFile(_) => KeySet::from_jwks(&bytes, &issuer.algorithms),
                 KeySource::PemFile(_) => KeySet::from_pem(&bytes, &issuer.algorithms).map(|keys| (keys, Vec::new())),
                 KeySource::SecretFile(_) => {
                     KeySet::from_secret(&bytes, &issuer.algorithms).map(|keys| (keys, Vec::new()))

@@ -22,6 +22,10 @@ pub struct Cli {
 #[derive(Subcommand, Debug)]
 enum Command {
     /// Send a knock: one UDP datagram with a token
+    ///
+    /// It goes to the server's first IPv4 and its first IPv6 address if it has both, because a grant is for the address
+    /// that the knock came from. With `replay = "once"` the token opens for the one that arrives first: choose with -4 or
+    /// -6. The server never answers; --wait tells whether the service opened.
     Knock(knock::Options),
     /// Embedded issuer: keys, tokens, discovery over HTTP
     #[command(subcommand)]

@@ -1,6 +1,8 @@
 //! Knocks: finds the server, sends the datagram, waits for the service. The server never answers, so all that is known
 //! afterwards is what was sent, and whether a port has opened.
 
+mod error;
+mod host;
 pub mod preflight;
 pub mod token_source;
 pub mod wait;
@@ -9,11 +11,12 @@ use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket},
     path::PathBuf,
-    str::FromStr,
 };
 
-use crate::refusal::Refusal;
-
+pub use self::{
+    error::{ClientError, SendError},
+    host::{Host, HostError},
+};
 /// The knock port unless configured otherwise.
 pub const KNOCK_PORT: u16 = 1337;
 
@@ -30,139 +33,6 @@ pub enum Family {
     V6,
 }
 
-/// A server as typed: a name or an address, without a port.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Host(String);
-
-impl Host {
-    /// The name, or the address without brackets.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-/// Why a server cannot be named like that.
-#[derive(thiserror::Error, PartialEq, Eq, Debug)]
-pub enum HostError {
-    /// A port stands behind it.
-    #[error("{0} looks like a service port: use --wait tcp/{0} (and --knock-port for the port to knock at)")]
-    Port(u16),
-    /// It is a URL, a user or a path.
-    #[error("give the name or the address of the server alone")]
-    NotAHost,
-}
-
-impl FromStr for Host {
-    type Err = HostError;
-
-    fn from_str(text: &str) -> Result<Self, HostError> {
-        let (host, port) = match text.strip_prefix('[') {
-            Some(rest) => {
-                let (host, port) = rest.split_once(']').ok_or(HostError::NotAHost)?;
-                let port =
-                    if port.is_empty() { None } else { Some(port.strip_prefix(':').ok_or(HostError::NotAHost)?) };
-                (host, port)
-            }
-            None if text.matches(':').count() == 1 => text.split_once(':').map_or((text, None), |(h, p)| (h, Some(p))),
-            None => (text, None),
-        };
-        if let Some(port) = port {
-            return Err(port.parse().map_or(HostError::NotAHost, HostError::Port));
-        }
-        let foreign = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '/' | '@' | '[' | ']');
-        let colons = host.contains(':') && host.split('%').next().is_none_or(|ip| ip.parse::<Ipv6Addr>().is_err());
-        if host.is_empty() || host.contains(foreign) || colons {
-            return Err(HostError::NotAHost);
-        }
-        Ok(Self(host.to_owned()))
-    }
-}
-
-impl std::fmt::Display for Host {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// Why nothing was sent, or nothing opened.
-#[derive(thiserror::Error, Debug)]
-pub enum ClientError {
-    /// The token cannot be read.
-    #[error("cannot read the token from {from}: {source}")]
-    ReadToken {
-        /// The file, or standard input.
-        from: String,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// There is nothing to read.
-    #[error("{0} holds no token")]
-    EmptyToken(String),
-    /// The token does not fit a datagram.
-    #[error(
-        "the token has {length} bytes, and a knock carries at most {max}: ask the identity provider for a smaller one \
-         (fewer scopes, roles or groups, ES256 instead of RS256), or exchange it for a small token of your own issuer",
-        max = crate::knock::MAX_PAYLOAD
-    )]
-    TokenTooLong {
-        /// Its length.
-        length: usize,
-    },
-    /// The token has not the shape of one.
-    #[error("this is no token that a knock can carry: {}", .0.text())]
-    NotAToken(Refusal),
-    /// The token would be refused.
-    #[error("not sent: {0} (--force sends it all the same)")]
-    Hopeless(preflight::Finding),
-    /// The name has no address.
-    #[error("cannot find an address of {host}: {source}")]
-    Resolve {
-        /// The name.
-        host: String,
-        /// What the resolver said.
-        source: io::Error,
-    },
-    /// The name has no address of the wanted family.
-    #[error("{host} has no {family} address")]
-    NoAddress {
-        /// The name.
-        host: String,
-        /// "IPv4" or "IPv6" or both.
-        family: &'static str,
-    },
-    /// No datagram could be sent.
-    #[error("nothing was sent: {}", join(.0))]
-    NotSent(Vec<SendError>),
-    /// The service did not open.
-    #[error(transparent)]
-    NotOpen(#[from] wait::NotOpen),
-    /// The runtime could not be started.
-    #[error("cannot start the runtime: {0}")]
-    Runtime(io::Error),
-}
-
-/// Why one datagram could not be sent.
-#[derive(thiserror::Error, Debug)]
-pub enum SendError {
-    /// It is longer than the path to the server takes in one packet; it must not be fragmented.
-    #[error("{to}: {length} bytes do not fit one packet on the way there: a smaller token is needed")]
-    TooLong {
-        /// Where to.
-        to: IpAddr,
-        /// UDP payload.
-        length: usize,
-    },
-    /// Anything else.
-    #[error("{to}: {source}")]
-    Io {
-        /// Where to.
-        to: IpAddr,
-        /// What the system said.
-        source: io::Error,
-    },
-}
-
 /// A datagram that was sent, with its socket, which later hears whether the server has rejected it.
 #[derive(Debug)]
 pub struct Sent {
@@ -171,13 +41,16 @@ pub struct Sent {
     /// Bytes of UDP payload.
     pub bytes: usize,
     socket: UdpSocket,
+    rejection: Option<io::Error>,
 }
 
 impl Sent {
     /// Whether an ICMP message has come back: then no JPAT guards that port, because it never lets one out (P1).
-    #[must_use]
-    pub fn rejected(&self) -> Option<io::Error> {
-        self.socket.take_error().ok().flatten()
+    pub fn rejected(&mut self) -> Option<&io::Error> {
+        if self.rejection.is_none() {
+            self.rejection = self.socket.take_error().ok().flatten();
+        }
+        self.rejection.as_ref()
     }
 }
 
@@ -222,7 +95,7 @@ pub fn send(datagram: &[u8], to: SocketAddr) -> Result<Sent, SendError> {
         forbid_fragments(&socket, to)?;
         socket.connect(to)?;
         let bytes = socket.send(datagram)?;
-        Ok(Sent { to, bytes, socket })
+        Ok(Sent { to, bytes, socket, rejection: None })
     };
     connected().map_err(|source: io::Error| {
         if source.raw_os_error() == Some(nix::libc::EMSGSIZE) {
@@ -297,39 +170,19 @@ pub enum TokenSource {
     File(PathBuf),
 }
 
-fn join(errors: &[SendError]) -> String {
-    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
     use super::*;
-
-    #[test]
-    fn a_host_has_no_port() {
-        for good in ["web-1.example", "192.0.2.7", "2001:db8::7", "::1", "fe80::1%eth0", "localhost"] {
-            assert_eq!(good.parse::<Host>().map(|host| host.0), Ok(good.to_owned()));
-        }
-        assert_eq!("[::1]".parse::<Host>().map(|host| host.0), Ok("::1".to_owned()));
-        for bad in ["web-1.example:8443", "192.0.2.7:8443", "[2001:db8::7]:8443"] {
-            let error = bad.parse::<Host>().unwrap_err();
-            assert_eq!(error, HostError::Port(8443));
-            assert!(error.to_string().starts_with("8443 looks like a service port: use --wait tcp/8443"), "{error}");
-        }
-        for bad in ["", "https://web-1.example", "me@web", "a b", "web:", "web:https", "[::1", "[::1]x", "1:2:3", "a/b"]
-        {
-            assert_eq!(bad.parse::<Host>(), Err(HostError::NotAHost), "{bad}");
-        }
-    }
+    use crate::refusal::Refusal;
 
     #[test]
     fn the_datagram_is_the_token_and_nothing_else() {
         for local in ["127.0.0.1:0", "[::1]:0"] {
             let server = UdpSocket::bind(local).unwrap();
             server.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-            let knocked = knock(bare(" eyJh.eyJz.c2ln\n").unwrap(), &[server.local_addr().unwrap()]).unwrap();
+            let mut knocked = knock(bare(" eyJh.eyJz.c2ln\n").unwrap(), &[server.local_addr().unwrap()]).unwrap();
             let mut buffer = [0; 2048];
             let length = server.recv(&mut buffer).unwrap();
             assert_eq!(&buffer[..length], b"eyJh.eyJz.c2ln");
@@ -341,7 +194,7 @@ mod tests {
     #[test]
     fn a_closed_port_that_answers_is_noticed() {
         let free = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let knocked = knock(b"a.b.c", &[free]).unwrap();
+        let mut knocked = knock(b"a.b.c", &[free]).unwrap();
         assert_eq!(knocked.sent[0].rejected().map(|e| e.kind()), Some(io::ErrorKind::ConnectionRefused));
     }
 

@@ -50,16 +50,16 @@ pub struct Options {
 /// # Errors
 /// Whatever keeps it from starting, with what to do about it.
 pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
-    let Loaded { config, warnings } = load::read(&options.config)?;
+    let Loaded { config, interfaces, warnings } = load::read(&options.config)?;
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
     let names: Vec<_> = config.services.iter().map(|service| service.name.as_str()).collect();
     std::fs::create_dir_all(&config.state).with_context(|| format!("state directory {}", config.state.display()))?;
     let ids = store::service_ids(&config.state, &names)?;
-    let (snapshot, key_failures) = load::snapshot(Arc::clone(&config), ids, 1, None)?;
-    for failure in &key_failures {
-        tracing::warn!("{failure}");
+    let (snapshot, notes) = load::snapshot(Arc::clone(&config), ids, 1, None)?;
+    for note in &notes {
+        tracing::warn!("{note}");
     }
 
     let lock = Lock::take(&config.pins)?;
@@ -101,7 +101,7 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
     let mode = mode_number(config.mode);
     datapath.tables_mut().apply(&rules(&config, &snapshot.service_ids)?, mode, generation)?;
 
-    for interface in interfaces(&config)? {
+    for interface in interfaces {
         let attached = datapath.attach(&interface, config.listen.attach)?;
         match &attached.why {
             None => tracing::info!("attached to {interface} ({} mode)", attached.hook.as_str()),
@@ -191,16 +191,4 @@ fn rules(config: &Config, ids: &load::ServiceIds) -> anyhow::Result<Rules> {
         knock_port: config.listen.port,
         max_ttl: MAX_TTL,
     })
-}
-
-fn interfaces(config: &Config) -> anyhow::Result<Vec<String>> {
-    Ok(config
-        .listen
-        .interfaces
-        .iter()
-        .filter_map(|i| match i {
-            crate::config::InterfacePattern::Name(n) => Some(n.clone()),
-            _ => None,
-        })
-        .collect())
 }

@@ -8,6 +8,7 @@
 mod admin;
 mod admission;
 mod clock_offset;
+mod command;
 mod grants;
 mod lease;
 mod replay;
@@ -21,7 +22,8 @@ use std::{
     time::Duration,
 };
 
-use jpat_common::grant::{GrantKey, GrantValue};
+pub use command::{Accepted, Command, Settings};
+use jpat_common::grant::GrantKey;
 pub use lease::{GrantView, Selector};
 
 use self::{
@@ -32,7 +34,7 @@ use self::{
 };
 use crate::{
     audit::{Event, Kind, Revocation},
-    clock::{BootTime, Now, UnixTime},
+    clock::{BootTime, Now},
     config::Limits,
     knock::{Knock, Received},
     refusal::{Refusal, Stage},
@@ -41,58 +43,6 @@ use crate::{
 
 /// How often ended leases are swept and ends are held against the wall clock.
 const TICK: Duration = Duration::from_secs(1);
-
-/// What a gate starts with.
-#[derive(Clone, Copy, Debug)]
-pub struct Settings {
-    /// Capacities; all but `grants` can be changed by a reload.
-    pub limits: Limits,
-    /// Entries of the grant map that may be in use: its capacity less 128 for each possible CPU.
-    pub usable: u32,
-    /// Longest life of a grant, whatever its service says; the program refuses longer ones.
-    pub max_ttl: Duration,
-    /// Generation that the data path holds for live.
-    pub generation: u32,
-    /// Generation of the snapshot in force.
-    pub snapshot_generation: u64,
-    /// `once` tokens with an earlier `iat`, or none, are refused: the replay memory starts empty. At least the
-    /// start of the controller.
-    pub once_since: UnixTime,
-}
-
-/// What the shell is to do next.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Command {
-    /// Write a grant. If that fails, call [`Gate::write_failed`].
-    Write {
-        /// Where.
-        key: GrantKey,
-        /// What.
-        value: GrantValue,
-        /// Set on the last write of a knock: count and time it once it is written.
-        knock: Option<Accepted>,
-    },
-    /// Delete a grant; that it is not there is no error.
-    Delete {
-        /// Where.
-        key: GrantKey,
-    },
-    /// Make this generation the live one: the grants of all others are revoked.
-    SetGeneration(u32),
-    /// Count a refused knock.
-    Refused(Refusal),
-    /// Write a line of the audit log.
-    Audit(Box<Event>),
-}
-
-/// A knock that opened something.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Accepted {
-    /// When the XDP program saw it.
-    pub received: BootTime,
-    /// Whether it only renewed what was open already.
-    pub renewed: bool,
-}
 
 /// Owner of all state between a datagram and the grant map.
 #[derive(Debug)]
@@ -172,7 +122,8 @@ impl Gate {
         self.admission.release(job);
     }
 
-    /// The map did not take a write: nobody gets what it should have opened, and what the map may still hold goes.
+    /// The map did not take a write: every lease of the key ends, and what the map may still hold is deleted. A token
+    /// stays used up, because it was seen on the wire.
     pub fn write_failed(&mut self, key: GrantKey, now: Now) {
         let leases = self.grants.leases_of(key);
         self.end(leases, |lease| admin::revoked(lease, Revocation::WriteFailed, now));

@@ -1,6 +1,12 @@
-//! Which keys are at hand for each issuer, and when to fetch them again. Pure decisions; [`fetch`] does the I/O.
+//! Which keys are at hand for each issuer, and when to fetch them again. [`refresh`] decides, purely; [`fetch`],
+//! [`local`] and [`cache`] do the I/O.
+//!
+//! Nothing is ever fetched on the way of a packet: a `kid` that is not known only asks [`refresh::Refresher::want`].
 
+pub mod cache;
 pub mod fetch;
+pub mod local;
+pub mod refresh;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -29,49 +35,24 @@ impl KeyRing {
         self
     }
 
+    /// This ring without the keys of one issuer, for one that is gone or whose keys now come from elsewhere.
+    #[must_use]
+    pub fn without(mut self, issuer: &str) -> Self {
+        self.held.remove(issuer);
+        self
+    }
+
     /// The keys held for an issuer, by its configured name, however old.
     #[must_use]
     pub fn held(&self, issuer: &str) -> Option<&Held> {
         self.held.get(issuer)
     }
 
-    /// The keys that may verify a token of `issuer` now: present, and not older than `max_stale`.
+    /// The keys that may verify a token of `issuer` now: present, and where they are fetched not older than `max_stale`.
     #[must_use]
     pub fn usable(&self, issuer: &Issuer, now: UnixTime) -> Option<&KeySet> {
         let held = self.held.get(&issuer.name)?;
-        (held.fetched.until(now) <= issuer.max_stale).then_some(&*held.keys)
-    }
-}
-
-/// stub
-pub struct Refresher;
-impl Refresher {
-    pub fn new(_: &[Issuer], _: crate::clock::BootTime) -> Self {
-        Self
-    }
-    pub fn poll_timeout(&self) -> Option<crate::clock::BootTime> {
-        None
-    }
-    pub fn handle_due(&mut self, _: crate::clock::BootTime) -> Vec<String> {
-        Vec::new()
-    }
-    pub fn handle_result(&mut self, _: &str, _: Result<(), String>, _: crate::clock::BootTime) {}
-    pub fn want(&mut self, _: &str, _: crate::clock::BootTime) {}
-    pub fn error(&self, _: &str) -> Option<&str> {
-        None
-    }
-}
-pub fn read_static(issuer: &Issuer) -> anyhow::Result<Option<KeySet>> {
-    use crate::config::KeySource;
-    Ok(match &issuer.keys {
-        KeySource::PemFile(path) => Some(KeySet::from_pem(&std::fs::read(path)?, &issuer.algorithms)?),
-        KeySource::JwksFile(path) => Some(KeySet::from_jwks(&std::fs::read(path)?, &issuer.algorithms)?.0),
-        KeySource::SecretFile(path) => Some(KeySet::from_secret(&std::fs::read(path)?, &issuer.algorithms)?),
-        KeySource::Discovery | KeySource::JwksUrl(_) => None,
-    })
-}
-pub mod cache {
-    pub fn write(_: &std::path::Path, _: &str, _: &[u8], _: crate::clock::UnixTime) -> std::io::Result<()> {
-        Ok(())
+        let fresh = !refresh::is_remote(issuer) || held.fetched.until(now) <= issuer.max_stale;
+        fresh.then_some(&*held.keys)
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod compile;
 
+mod budget;
 mod check;
 mod environment;
 mod facts;

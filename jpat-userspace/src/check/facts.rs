@@ -58,6 +58,6 @@ mod tests {
     fn sysctls_are_read_as_the_kernel_writes_them() {
         assert_eq!(pair("32768\t60999\n"), Some(32_768..=60_999));
         assert_eq!(ranges("8080,9148-9150\n"), [8080..=8080, 9148..=9150]);
-        assert_eq!(ranges("\n"), []);
+        assert!(ranges("\n").is_empty());
     }
 }

@@ -60,7 +60,7 @@ pub(super) enum KeysCommand {
         #[command(flatten)]
         dir: Dir,
         /// Which key
-        #[arg(long)]
+        #[arg(long, allow_hyphen_values = true)]
         kid: Option<String>,
     },
     /// Delete a key; tokens that it signed end at verifiers with their next refresh
@@ -68,6 +68,7 @@ pub(super) enum KeysCommand {
         #[command(flatten)]
         dir: Dir,
         /// Which key
+        #[arg(allow_hyphen_values = true)]
         kid: String,
     },
 }
@@ -111,7 +112,7 @@ pub(super) struct SignOptions {
     #[arg(long, value_parser = moment, value_name = "TIME")]
     at: Option<UnixTime>,
     /// Sign with this key instead of the newest
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     kid: Option<String>,
     /// `typ` of the header
     #[arg(long, default_value = TYP)]

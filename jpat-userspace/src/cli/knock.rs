@@ -17,9 +17,6 @@ use crate::{
     output::{self, Format},
 };
 
-/// Sends one datagram with the token to the server; to its first IPv4 and its first IPv6 address if it has both,
-/// because a grant is for the address that the knock came from. A token of an issuer with `replay = "once"` opens
-/// for the family that arrives first: choose it with -4 or -6. The server never answers.
 #[derive(Args, Debug)]
 pub(super) struct Options {
     /// Name or address of the server, without a port
@@ -88,17 +85,17 @@ fn send_and_wait(options: &Options, source: &TokenSource) -> Result<(), CliError
     }
     let addresses = client::resolve(&options.host, options.knock_port, options.family())?;
     let begin = clock::now().boot;
-    let knocked = client::knock(datagram, &addresses)?;
+    let mut knocked = client::knock(datagram, &addresses)?;
     report_failed(&knocked);
     if options.output.format == Format::Text {
-        report_sent(&knocked);
+        report_sent(&mut knocked);
     }
     let answered = match options.wait {
-        Some(service) => Some((service, wait_for(options, service, &knocked)?)),
+        Some(service) => Some((service, wait_for(options, service, &mut knocked)?)),
         None => None,
     };
     match options.output.format {
-        Format::Json => output::json(facts(&knocked, &seen, answered, begin)),
+        Format::Json => output::json(facts(&mut knocked, &seen, answered, begin)),
         Format::Text => {
             if let Some((service, at)) = answered {
                 output::fact(&format!("{service} on {} answers after {} ms", at.ip(), millis_since(begin)));
@@ -124,8 +121,8 @@ fn report_failed(knocked: &Knocked) {
     }
 }
 
-fn report_sent(knocked: &Knocked) {
-    for sent in &knocked.sent {
+fn report_sent(knocked: &mut Knocked) {
+    for sent in &mut knocked.sent {
         let (bytes, ip, port) = (sent.bytes, sent.to.ip(), sent.to.port());
         match sent.rejected() {
             None => output::fact(&format!("sent {bytes} bytes to {ip} udp/{port}; the server does not answer")),
@@ -134,7 +131,7 @@ fn report_sent(knocked: &Knocked) {
     }
 }
 
-fn wait_for(options: &Options, service: WaitFor, knocked: &Knocked) -> Result<SocketAddr, CliError> {
+fn wait_for(options: &Options, service: WaitFor, knocked: &mut Knocked) -> Result<SocketAddr, CliError> {
     let hosts: Vec<_> = knocked.sent.iter().map(|sent| sent.to).collect();
     block_on(wait::wait(service, &hosts, options.wait_timeout))?.map_err(|not_open| {
         for hint in hints(options, knocked, not_open.refused().is_some()) {
@@ -145,12 +142,12 @@ fn wait_for(options: &Options, service: WaitFor, knocked: &Knocked) -> Result<So
 }
 
 /// What may be wrong, when a silent server leaves one guessing.
-fn hints(options: &Options, knocked: &Knocked, refused: bool) -> Vec<String> {
+fn hints(options: &Options, knocked: &mut Knocked, refused: bool) -> Vec<String> {
     let port = options.knock_port;
-    if let Some(sent) = knocked.sent.iter().find(|sent| sent.rejected().is_some()) {
+    let mut sent = knocked.sent.iter_mut();
+    if let Some(ip) = sent.find_map(|sent| sent.rejected().is_some().then_some(sent.to.ip())) {
         return vec![format!(
-            "{} rejects udp/{port}, which a JPAT server never does: is it the right host and --knock-port?",
-            sent.to.ip()
+            "{ip} rejects udp/{port}, which a JPAT server never does: is it the right host and --knock-port?"
         )];
     }
     if refused {
@@ -163,15 +160,15 @@ fn hints(options: &Options, knocked: &Knocked, refused: bool) -> Vec<String> {
     ]
 }
 
-fn facts(knocked: &Knocked, seen: &Preflight, answered: Option<(WaitFor, SocketAddr)>, begin: BootTime) -> Value {
-    let sent = |sent: &client::Sent| {
-        let error = sent.rejected().map(|error| error.to_string());
+fn facts(knocked: &mut Knocked, seen: &Preflight, answered: Option<(WaitFor, SocketAddr)>, begin: BootTime) -> Value {
+    let sent = |sent: &mut client::Sent| {
+        let error = sent.rejected().map(ToString::to_string);
         json!({ "address": sent.to.ip(), "port": sent.to.port(), "bytes": sent.bytes, "rejected": error })
     };
     json!({
         "outcome": if answered.is_some() { "open" } else { "sent" },
         "form": crate::knock::Form::Bare.as_str(),
-        "sent": knocked.sent.iter().map(sent).collect::<Vec<_>>(),
+        "sent": knocked.sent.iter_mut().map(sent).collect::<Vec<_>>(),
         "not_sent": knocked.failed.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "token": {
             "expires": seen.expires.map(|expires| expires.to_string()),

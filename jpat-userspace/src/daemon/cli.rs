@@ -122,13 +122,13 @@ pub fn main() -> ExitCode {
 
 fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Init { out, interface } => offline::init(&out, interface.as_deref()),
+        Command::Init { out, interface } => anyhow::bail!("{} {interface:?}", out.display()),
         Command::Run { config, trial, detach_on_exit, force } => {
             log();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(super::run(Options { config: config.config, trial, detach_on_exit, force }))
         }
-        Command::Check { config, output } => Ok(offline::check(&config.config, output.format)),
+        Command::Check { config, output } => offline::check(&config.config, output.format),
         Command::Explain { config, token_file, source, at, jwks, output } => {
             let question = offline::Question { config: config.config, token_file, source, at, jwks };
             offline::explain(&question, output.format)

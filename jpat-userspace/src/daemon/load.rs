@@ -5,12 +5,14 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 use jpat_common::grant::ServiceId;
 
 use crate::{
+    check::{self, HostFacts},
     clock,
     config::{
         Config,
         error::{ConfigError, Warning},
     },
-    keyring::{self, Held, KeyRing},
+    datapath::interfaces,
+    keyring::{Held, KeyRing, cache, local},
     policy::Policy,
     snapshot::Snapshot,
 };
@@ -23,6 +25,8 @@ pub type ServiceIds = BTreeMap<String, ServiceId>;
 pub struct Loaded {
     /// The configuration.
     pub config: Arc<Config>,
+    /// Devices that `listen.interfaces` names on this host now.
+    pub interfaces: Vec<String>,
     /// What works but will surprise.
     pub warnings: Vec<Warning>,
 }
@@ -37,33 +41,57 @@ pub struct Invalid(pub Vec<ConfigError>);
 /// # Errors
 /// All that is wrong, with where and what to do.
 pub fn read(path: &Path) -> Result<Loaded, Invalid> {
-    let (config, warnings) = Config::load(path).map_err(Invalid)?;
-    Ok(Loaded { config: Arc::new(config), warnings })
+    let (config, mut warnings) = Config::load(path).map_err(Invalid)?;
+    let facts = HostFacts::read();
+    let (mut errors, more) = check::host(&config, &facts);
+    warnings.extend(more);
+    errors.extend(check::rules(&config));
+    errors.extend(check::static_keys(&config));
+    if !errors.is_empty() {
+        return Err(Invalid(errors));
+    }
+    let devices = facts.devices.unwrap_or_default();
+    let interfaces = interfaces::resolve(&config.listen.interfaces, &devices).names;
+    Ok(Loaded { config: Arc::new(config), interfaces, warnings })
 }
 
-/// Compiles rules and reads static keys. What was fetched before stays: `old` is what was in force.
+/// Compiles rules and reads static keys. Fetched keys are those of `old`, else of the cache; what is wrong with
+/// single keys and caches comes back as text.
 ///
 /// # Errors
-/// Rules that do not compile.
+/// Rules that do not compile, or static keys that cannot be used: they were good when [`read`] looked.
 pub fn snapshot(
     config: Arc<Config>,
     ids: ServiceIds,
     generation: u64,
-    old: Option<&Snapshot>,
+    old: Option<&KeyRing>,
 ) -> anyhow::Result<(Snapshot, Vec<String>)> {
     let policy = Policy::compile(&config, &ids).map_err(|errors| {
         anyhow::anyhow!("{}", errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
     })?;
+    let mut notes = Vec::new();
     let mut keys = KeyRing::default();
-    let failures = Vec::new();
+    let now = clock::now().unix;
     for issuer in &config.issuers {
-        if let Some(keyset) = keyring::read_static(issuer)? {
-            keys = keys.with(&issuer.name, Held { keys: Arc::new(keyset), fetched: clock::now().unix });
-        } else if let Some(held) = old.and_then(|old| old.keys.held(&issuer.name)) {
-            keys = keys.with(&issuer.name, held.clone());
+        let held = match local::read_static(issuer)? {
+            Some((set, ignored)) => {
+                let ignored = ignored.iter().map(|key| format!("issuer {}: a key is left out: {key}", issuer.name));
+                notes.extend(ignored);
+                Some(Held { keys: Arc::new(set), fetched: now })
+            }
+            None => match old.and_then(|old| old.held(&issuer.name)) {
+                Some(held) => Some(held.clone()),
+                None => cache::load(&config.state, issuer, now).unwrap_or_else(|error| {
+                    notes.push(format!("issuer {}: {error}", issuer.name));
+                    None
+                }),
+            },
+        };
+        if let Some(held) = held {
+            keys = keys.with(&issuer.name, held);
         }
     }
     let snapshot =
         Snapshot { generation, config, policy: Arc::new(policy), keys: Arc::new(keys), service_ids: Arc::new(ids) };
-    Ok((snapshot, failures))
+    Ok((snapshot, notes))
 }

@@ -1,13 +1,24 @@
-//! `check`, `explain`, `init` and `detach`: what `jpatd` does without a running controller.
+//! `check`, `explain` and `detach`: what `jpatd` does without a running controller.
 
 use std::{
+    fs,
+    io::Read as _,
     net::IpAddr,
     path::{Path, PathBuf},
     process::ExitCode,
+    sync::Arc,
 };
 
+use anyhow::Context as _;
+
 use super::load;
-use crate::output::{self, Format};
+use crate::{
+    check::{self, HostFacts},
+    clock::{self, Now, UnixTime},
+    config::{Config, KeySource},
+    explain::{self, Decision},
+    output::{self, Format},
+};
 
 /// What `explain` is asked.
 #[derive(Clone, Debug)]
@@ -19,22 +30,69 @@ pub(super) struct Question {
     pub(super) jwks: Option<PathBuf>,
 }
 
+pub(super) fn check(config: &Path, format: Format) -> anyhow::Result<ExitCode> {
+    let report = check::report(config, &HostFacts::read());
+    match format {
+        Format::Text => output::fact(&report.to_string()),
+        Format::Json => output::fact(&serde_json::to_string(&report)?),
+    }
+    Ok(if report.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Exit code 0 when the token opens something, 1 when not.
+pub(super) fn explain(question: &Question, format: Format) -> anyhow::Result<ExitCode> {
+    let mut config = Config::load(&question.config).map_err(load::Invalid)?.0;
+    let token = read_token(&question.token_file)?;
+    if let Some(jwks) = &question.jwks {
+        for issuer in &mut config.issuers {
+            if matches!(issuer.keys, KeySource::Discovery | KeySource::JwksUrl(_)) {
+                issuer.keys = KeySource::JwksFile(jwks.clone());
+            }
+        }
+    }
+    let errors: Vec<_> = check::rules(&config).into_iter().chain(check::static_keys(&config)).collect();
+    if !errors.is_empty() {
+        return Err(load::Invalid(errors).into());
+    }
+    let ids = config.services.iter().map(|service| service.name.clone()).zip(1..).collect();
+    let (snapshot, notes) = load::snapshot(Arc::new(config), ids, 1, None)?;
+    for note in notes {
+        output::talk(&format!("jpatd: {note}"));
+    }
+    let explanation = explain::explain(&snapshot, &token, question.source, moment(question.at)?);
+    match format {
+        Format::Text => output::fact(&explanation.to_string()),
+        Format::Json => output::fact(&explanation.to_json().to_string()),
+    }
+    Ok(match explanation.decision {
+        Decision::Open(_) => ExitCode::SUCCESS,
+        Decision::Refused { .. } => ExitCode::FAILURE,
+    })
+}
+
 pub(super) fn detach(config: &Path) -> anyhow::Result<ExitCode> {
-    let loaded = load::read(config)?;
-    let removed = super::detach(&loaded.config)?;
+    let config = Config::load(config).map_err(load::Invalid)?.0;
+    let removed = super::detach(&config)?;
     output::fact(&match (removed.links, removed.maps) {
         (0, 0) => "nothing was attached".to_owned(),
+        (1, _) => "detached from 1 interface; all grants are gone".to_owned(),
         (links, _) => format!("detached from {links} interfaces; all grants are gone"),
     });
     Ok(ExitCode::SUCCESS)
 }
 
-pub(super) fn init(_out: &Path, _interface: Option<&str>) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("wip")
+fn read_token(path: &Path) -> anyhow::Result<String> {
+    if path == Path::new("-") {
+        let mut token = String::new();
+        std::io::stdin().read_to_string(&mut token).context("reading the token from standard input")?;
+        return Ok(token);
+    }
+    fs::read_to_string(path).with_context(|| format!("reading the token from {}", path.display()))
 }
-pub(super) fn check(_config: &Path, _format: Format) -> ExitCode {
-    ExitCode::FAILURE
-}
-pub(super) fn explain(_question: &Question, _format: Format) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("wip")
+
+fn moment(at: Option<jiff::Timestamp>) -> anyhow::Result<Now> {
+    let now = clock::now();
+    let Some(at) = at else { return Ok(now) };
+    let nanos = u64::try_from(at.as_nanosecond()).context("--at lies before 1970")?;
+    Ok(Now { unix: UnixTime(nanos), ..now })
 }

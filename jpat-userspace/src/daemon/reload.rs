@@ -8,7 +8,6 @@ use super::{load, rules, runtime::Runtime};
 use crate::{
     clock,
     config::{Config, Service},
-    keyring::Refresher,
     store,
 };
 
@@ -26,13 +25,16 @@ pub(super) fn reload(runtime: &mut Runtime) -> anyhow::Result<Vec<String>> {
 
 fn try_reload(runtime: &mut Runtime) -> anyhow::Result<Vec<String>> {
     let old = runtime.snapshot();
-    let load::Loaded { config, warnings } = load::read(&runtime.options.config)?;
+    let load::Loaded { config, warnings, .. } = load::read(&runtime.options.config)?;
     if let Some(key) = fixed(&old.config, &config) {
         anyhow::bail!("`{key}` cannot change while the controller runs\n  remedy: restart it; grants outlive that");
     }
     let names: Vec<_> = config.services.iter().map(|service| service.name.as_str()).collect();
     let ids = store::service_ids(&config.state, &names)?;
-    let (snapshot, key_failures) = load::snapshot(Arc::clone(&config), ids, old.generation + 1, Some(&old))?;
+    // Keys of an issuer that has changed must not serve under its name; the cache may still know its new source.
+    let changed = old.config.issuers.iter().filter(|issuer| !config.issuers.contains(issuer));
+    let kept = changed.fold(old.keys.as_ref().clone(), |kept, issuer| kept.without(&issuer.name));
+    let (snapshot, notes) = load::snapshot(Arc::clone(&config), ids, old.generation + 1, Some(&kept))?;
     let mode = super::mode_number(config.mode);
     runtime.datapath.tables_mut().apply(&rules(&config, &snapshot.service_ids)?, mode, runtime.generation)?;
 
@@ -40,12 +42,13 @@ fn try_reload(runtime: &mut Runtime) -> anyhow::Result<Vec<String>> {
     let policy = Arc::clone(&snapshot.policy);
     let (generation, limits, now) = (snapshot.generation, config.limits, clock::now());
     runtime.admin.send_replace(Arc::new(config.admin.clone()));
-    runtime.refresher = Refresher::new(&config.issuers, now.boot);
+    // Their keys were left out of the snapshot above.
+    let _changed = runtime.refresher.reconfigure(&config.issuers, now.boot);
     runtime.snapshots.store(Arc::new(snapshot));
     let denied = |token: &_, source| policy.denies(token, source, now).map(ToOwned::to_owned);
     runtime.gate.reload(generation, limits, &revoked, &denied, now);
     tracing::info!("configuration {} is in force (load {generation})", config.path.display());
-    Ok(warnings.iter().map(ToString::to_string).chain(key_failures).collect())
+    Ok(warnings.iter().map(ToString::to_string).chain(notes).collect())
 }
 
 /// A key that needs a restart and differs.
@@ -117,7 +120,11 @@ mod tests {
         let ids = [("a".to_owned(), 1), ("b".to_owned(), 2)].into();
         let old = config(&(service("a", 1, "true", "30s") + &service("b", 2, "true", "30s")));
         let after = |new: String| revoked(&old, &config(&new), &ids).into_iter().collect::<Vec<_>>();
-        assert_eq!(after(service("b", 2, "true", "30s") + &service("a", 1, "true", "60s")), [], "order and TTL");
+        assert_eq!(
+            after(service("b", 2, "true", "30s") + &service("a", 1, "true", "60s")),
+            Vec::<ServiceId>::new(),
+            "order and TTL"
+        );
         assert_eq!(after(service("a", 1, "false", "30s") + &service("b", 2, "true", "30s")), [1]);
         assert_eq!(after(service("a", 1, "true", "30s") + &service("b", 3, "true", "30s")), [2]);
         assert_eq!(after(service("a", 1, "true", "30s")), [2]);

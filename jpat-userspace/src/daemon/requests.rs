@@ -96,7 +96,7 @@ impl Runtime {
                 name: issuer.name.clone(),
                 keys: snapshot.keys.usable(issuer, now.unix).map_or(0, |keys| keys.keys().len()),
                 age_seconds: held.map(|held| held.fetched.until(now.unix).as_secs()),
-                error: self.refresher.error(&issuer.name).map(ToOwned::to_owned),
+                error: self.fetch_errors.get(&issuer.name).cloned(),
             }
         });
         Status {

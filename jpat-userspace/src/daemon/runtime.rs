@@ -1,6 +1,6 @@
 //! The one loop. It owns every mutable thing and executes what the gate decides; threads and tasks only hand it events.
 
-use std::{future::pending, process::ExitCode, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, future::pending, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
@@ -24,8 +24,9 @@ use crate::{
     datapath::{DataPath, addresses, ring::Ring},
     gate::{Command, Gate},
     keyring::{
-        Held, Refresher, cache,
-        fetch::{self, Fetched},
+        Held, cache,
+        fetch::{self, FetchError, Fetched},
+        refresh::{Fetch, Refresher},
     },
     metrics::{self, Metrics, server::Probe},
     refusal::Refusal,
@@ -74,8 +75,13 @@ pub(super) struct Runtime {
     pub(super) admin: watch::Sender<Arc<Admin>>,
     workers: Workers,
     http: reqwest::Client,
-    fetched: mpsc::UnboundedSender<Fetched>,
+    fetched: mpsc::UnboundedSender<Answer>,
+    /// Why the last fetch of an issuer's keys failed.
+    pub(super) fetch_errors: BTreeMap<String, String>,
 }
+
+/// What a fetch brought.
+type Answer = (Fetch, Result<Fetched, FetchError>);
 
 /// Where events come from.
 struct Sources {
@@ -84,7 +90,7 @@ struct Sources {
     done: mpsc::UnboundedReceiver<Done>,
     asked: mpsc::Receiver<Asked>,
     probes: mpsc::Receiver<Probe>,
-    fetched: mpsc::UnboundedReceiver<Fetched>,
+    fetched: mpsc::UnboundedReceiver<Answer>,
 }
 
 impl Runtime {
@@ -127,6 +133,7 @@ impl Runtime {
             workers,
             http: fetch::client().context("preparing the HTTP client")?,
             fetched,
+            fetch_errors: BTreeMap::new(),
         };
         Ok(Starting { runtime, sources, probe, metrics: config.admin.metrics })
     }
@@ -241,15 +248,16 @@ impl Runtime {
         }
         if self.refresher.poll_timeout().is_some_and(|due| due <= now.boot) {
             let config = Arc::clone(&self.snapshots.load().config);
-            for name in self.refresher.handle_due(now.boot) {
-                if let Some(issuer) = config.issuers.iter().find(|issuer| issuer.name == name).cloned() {
-                    let (http, fetched) = (self.http.clone(), self.fetched.clone());
-                    tokio::spawn(async move {
-                        let result = fetch::fetch(&http, &issuer).await;
-                        // The loop is gone only when the process ends.
-                        drop(fetched.send(Fetched { issuer: issuer.name, result }));
-                    });
-                }
+            for due in self.refresher.handle_due(now.boot) {
+                let Some(issuer) = config.issuers.iter().find(|issuer| issuer.name == due.issuer).cloned() else {
+                    continue;
+                };
+                let (http, fetched) = (self.http.clone(), self.fetched.clone());
+                tokio::spawn(async move {
+                    let result = fetch::fetch(&http, &issuer).await;
+                    // The loop is gone only when the process ends.
+                    drop(fetched.send((due, result)));
+                });
             }
         }
     }
@@ -277,20 +285,35 @@ impl Runtime {
         self.settle();
     }
 
-    fn on_fetched(&mut self, fetched: Fetched) {
+    fn on_fetched(&mut self, (fetch, result): Answer) {
         let now = clock::now();
-        let Fetched { issuer, result } = fetched;
-        self.refresher.handle_result(&issuer, result.as_ref().map(|_| ()).map_err(ToString::to_string), now.boot);
+        if !self.refresher.handle_result(&fetch, &result, now.boot) {
+            return;
+        }
+        let config = Arc::clone(&self.snapshots.load().config);
+        let Some(issuer) = config.issuers.iter().find(|issuer| issuer.name == fetch.issuer) else { return };
+        let name = &issuer.name;
         match result {
-            Ok(set) => {
-                let state = Arc::clone(&self.snapshots.load().config).state.clone();
-                if let Err(error) = cache::write(&state, &issuer, &set.raw, now.unix) {
-                    tracing::warn!("keys of {issuer} could not be cached: {error}");
+            Ok(fetched) => {
+                for key in &fetched.ignored {
+                    tracing::debug!("issuer {name}: a key is left out: {key}");
                 }
-                tracing::info!("read {} keys of issuer {issuer}", set.keys.keys().len());
-                self.replace_keys(&issuer, Held { keys: Arc::new(set.keys), fetched: now.unix });
+                if let Err(error) = cache::store(&config.state, issuer, &fetched, now.unix) {
+                    tracing::warn!("issuer {name}: {error}");
+                }
+                let (count, known) = (fetched.keys.keys().len(), self.snapshots.load().keys.held(name).is_some());
+                if self.fetch_errors.remove(name).is_some() || !known {
+                    tracing::info!("issuer {name}: {count} keys from {}", fetched.jwks_uri);
+                }
+                self.replace_keys(name, Held { keys: Arc::new(fetched.keys), fetched: now.unix });
             }
-            Err(error) => tracing::warn!("keys of issuer {issuer}: {error}"),
+            Err(error) => {
+                let error = error.to_string();
+                if self.fetch_errors.get(name) != Some(&error) {
+                    tracing::warn!("issuer {name}: {error}");
+                }
+                self.fetch_errors.insert(name.clone(), error);
+            }
         }
     }
 

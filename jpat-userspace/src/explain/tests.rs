@@ -229,6 +229,7 @@ impl Lab {
             leeway: Duration::from_secs(10),
             max_lifetime: Duration::from_secs(86_400),
             max_stale: Duration::from_secs(43_200),
+            allow_http: false,
         }];
         let ids = [("listings".to_owned(), 1), ("b".to_owned(), 2)].into();
         let policy = Arc::new(Policy::compile(&config, &ids).unwrap());

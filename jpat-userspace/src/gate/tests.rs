@@ -13,6 +13,7 @@ use serde_json::json;
 
 use super::*;
 use crate::{
+    clock::UnixTime,
     config::{PrefixWidths, ReplayMode},
     token::VerifiedToken,
     verify::{Allowed, Opening},

@@ -112,7 +112,7 @@ fn random() -> Result<String, IssuerError> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use jsonwebtoken::{DecodingKey, Validation};
 
     use super::*;
@@ -172,6 +172,12 @@ mod tests {
             assert!(matches!(refused, Err(IssuerError::ReservedClaim(claim)) if claim == name));
         }
         assert!(matches!(sign(&key, &Request { ttl: Duration::MAX, ..request() }), Err(IssuerError::TooFar)));
+    }
+
+    /// A token of `employee:1`, for tests of what reads tokens.
+    #[cfg(feature = "daemon")]
+    pub(crate) fn token(key: &Key) -> String {
+        sign(key, &request()).unwrap().token
     }
 
     fn request() -> Request {

@@ -6,6 +6,7 @@ use cel::{
 };
 
 use super::{
+    budget,
     environment::{ENVIRONMENT, FUNCTIONS, MACROS, METHODS, OPTIONAL, prefix},
     facts::{MEMBERS, SERVICE, VARIABLES},
     pattern::Pattern,
@@ -13,7 +14,7 @@ use super::{
     suggest::unknown_function,
 };
 
-/// Loops within loops. The elements come from a token of one datagram, so that two cost milliseconds and three seconds.
+/// Loops within loops.
 const MAX_LOOPS: usize = 2;
 
 /// What is wrong, and where.
@@ -193,6 +194,7 @@ impl Checker {
     fn comprehension(&mut self, comprehension: &mut ComprehensionExpr) {
         // The range is evaluated once, before the loop.
         self.visit(&mut comprehension.iter_range);
+        budget::meter(&mut comprehension.iter_range);
         self.visit(&mut comprehension.accu_init);
         if self.loops == MAX_LOOPS {
             return self.find(

@@ -11,7 +11,14 @@ use cel::{
     parser::PrattParser,
 };
 
-use super::{Owner, RuleOutcome, check, facts::SERVICE, pattern::Pattern, place, shape};
+use super::{
+    Owner, RuleOutcome,
+    budget::{self, Budget},
+    check,
+    facts::SERVICE,
+    pattern::Pattern,
+    place, shape,
+};
 
 /// Longest expression, bytes.
 pub const MAX_EXPRESSION: usize = 4096;
@@ -108,6 +115,7 @@ impl Rule {
     pub(super) fn run<'v>(&'v self, facts: &Context<'_, 'v>) -> RuleOutcome {
         let mut scope = facts.new_inner_scope();
         scope.set_variable_resolver(&self.own);
+        scope.add_variable_as_val(budget::VARIABLE, Box::new(Budget::default()));
         match Value::resolve_val(&self.expression, &scope) {
             Ok(value) => match value.downcast_ref::<CelBool>() {
                 Some(answer) if *answer.inner() => RuleOutcome::True,

@@ -8,13 +8,16 @@ use std::{
 use cel::{
     Env, ExecutionError,
     common::{
-        types::{CelBool, CelString, STRING_TYPE},
+        types::{CelBool, CelString, DYN_TYPE, STRING_TYPE},
         value::CowVal,
     },
 };
 use ipnet::{IpNet, Ipv4Net};
 
-use super::pattern::{matches, pattern_type};
+use super::{
+    budget,
+    pattern::{matches, pattern_type},
+};
 
 /// Functions called as `name(…)`.
 pub(super) const FUNCTIONS: &[&str] = &[
@@ -79,6 +82,8 @@ pub(super) static ENVIRONMENT: LazyLock<Arc<Env>> = LazyLock::new(|| {
     env.add_overload("cidr", "cidr_string_string", vec![STRING_TYPE, STRING_TYPE], cidr).expect("one cidr function");
     env.add_overload("matches", "matches_pattern", vec![STRING_TYPE, pattern_type()], matches).expect("one such type");
     env.add_member_overload("matches", "string_matches_pattern", STRING_TYPE, vec![pattern_type()], matches)
+        .expect("one such type");
+    env.add_overload(budget::SPEND, "spend", vec![budget::budget_type(), DYN_TYPE], budget::spend)
         .expect("one such type");
     Arc::new(env)
 });

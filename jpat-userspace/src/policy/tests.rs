@@ -185,9 +185,30 @@ fn examine_decides_as_evaluate_and_shows_every_rule() {
 /// No bound on time: prints what one compilation and one evaluation cost, and what the most that a datagram can carry costs in
 /// two loops.
 #[test]
+fn t47_loops_over_more_than_the_budget_fail_and_close() {
+    let ask = |rule: &str, count: i64| {
+        let many: Vec<i64> = (0..count).collect();
+        let token = VerifiedToken::for_tests("corp", json!({ "many": many, "none": [] }));
+        listings(rule).evaluate(&token, source(), Form::Bare, NOW).map(|o| o.len()).map_err(|d| d.refusal)
+    };
+    let twice = "claims.many.all(x, claims.many.exists(y, x == y))";
+    // 31 + 31 * 31 elements are within 1024, 32 + 32 * 32 are not.
+    assert_eq!(ask(twice, 31), Ok(1));
+    assert_eq!(ask(twice, 32), Err(Refusal::PolicyError));
+    assert_eq!(ask("claims.many.exists(x, x == 5)", 1024), Ok(1));
+    assert_eq!(ask("claims.many.exists(x, x == 5)", 1025), Err(Refusal::PolicyError));
+    assert_eq!(ask("claims.many.filter(x, x == 5).map(x, x) == [5]", 600), Ok(1));
+    assert_eq!(ask("claims.many.map(x, claims.many.map(y, y)) != []", 600), Err(Refusal::PolicyError));
+    assert_eq!(ask("!claims.many.exists(x, claims.many.filter(y, false) == [1])", 600), Err(Refusal::PolicyError));
+    assert_eq!(ask("claims.many.all(x, claims.none.all(y, false))", 513), Err(Refusal::PolicyError));
+    // What is true whatever the loops would say needs no loop.
+    assert_eq!(ask("claims.many.all(x, claims.many.all(y, false)) || true", 600), Ok(1));
+}
+
+#[test]
 fn decisions_repeat_and_cost() {
     let config = config(&[("listings", EXAMPLE)], &[("left", r#"claims.sub in ["employee:nobody"]"#)]);
-    let claims = json!({"sub": "employee:1", "roles": ["a", "commerce-listings-admin"], "many": vec![1; 380]});
+    let claims = json!({"sub": "employee:1", "roles": ["a", "commerce-listings-admin"], "b": 1});
     let token = VerifiedToken::for_tests("corp", claims);
     let micros = |rounds: u32, work: &dyn Fn()| {
         work();
@@ -198,8 +219,9 @@ fn decisions_repeat_and_cost() {
     let policy = Policy::compile(&config, &ids()).unwrap();
     let compile = micros(200, &|| assert!(Policy::compile(&config, &ids()).is_ok()));
     let evaluate = micros(200, &|| assert!(policy.evaluate(&token, source(), Form::Bare, NOW).is_ok()));
+    let token = VerifiedToken::for_tests("corp", json!({ "many": vec![1; 380] }));
     let loops = listings("claims.many.all(x, claims.many.all(y, x == y))");
-    let worst = micros(1, &|| assert!(loops.evaluate(&token, source(), Form::Bare, NOW).is_ok()));
+    let worst = micros(5, &|| assert!(loops.evaluate(&token, source(), Form::Bare, NOW).is_err()));
     println!("two rules: compile {compile:?}, evaluate {evaluate:?}; two loops over 380 elements: {worst:?}");
 }
 
@@ -241,6 +263,7 @@ pub(crate) fn config(services: &[(&str, &str)], deny: &[(&str, &str)]) -> Config
         }
     };
     Config {
+        source: Default::default(),
         path: PathBuf::from("jpat.toml"),
         mode: Mode::Enforce,
         state: PathBuf::from("state"),
