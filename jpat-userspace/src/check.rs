@@ -103,3 +103,6 @@ fn capacity(config: &Config, facts: &HostFacts, findings: &mut Findings) {
         findings.errors.push(config.source.error("limits.grants", message, format!("use {needed} or more")));
     }
 }
+
+#[cfg(test)]
+mod tests;

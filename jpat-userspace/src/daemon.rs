@@ -99,7 +99,9 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
     );
     gate.adopt(datapath.tables().grants()?, &openings(&snapshot.config, &snapshot.service_ids), started);
     let mode = mode_number(config.mode);
-    datapath.tables_mut().apply(&rules(&config, &snapshot.service_ids)?, mode, generation)?;
+    let tables = datapath.tables_mut();
+    let prepared = tables.prepare(rules(&config, &snapshot.service_ids)?)?;
+    tables.switch(prepared, mode, generation)?;
 
     for interface in interfaces {
         let attached = datapath.attach(&interface, config.listen.attach)?;

@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 /// Configuration of `jpatd`. Durations are written as "30s", "10m" or "12h"; relative paths count from this file.
 #[derive(Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-#[schemars(title = "jpat.toml")]
+#[schemars(title = "jpat.toml", extend("required" = ["mode", "issuer", "service"]))]
 pub(super) struct File {
     /// "enforce", or "audit": count what would be dropped, drop nothing but knocks.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(required, extend("enum" = ["enforce", "audit"]))]
+    #[schemars(extend("enum" = ["enforce", "audit"]))]
     pub(super) mode: Option<String>,
     /// Directory of service ids, cached key sets and replay state.
     pub(super) state: String,
@@ -20,9 +20,11 @@ pub(super) struct File {
     pub(super) listen: Listen,
     pub(super) always_allow: AlwaysAllow,
     /// Who issues tokens.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(min = 1))]
     pub(super) issuer: Vec<Issuer>,
     /// What is protected.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(min = 1))]
     pub(super) service: Vec<Service>,
     /// Judged before every `allow`, for all services.
@@ -103,29 +105,30 @@ pub(super) struct AlwaysAllow {
 /// Someone whose tokens count.
 #[derive(Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["name", "issuer", "audience", "algorithms", "keys", "accept"]))]
 pub(super) struct Issuer {
     /// Its name here, in policies, audit and metrics: letters, digits, `.`, `_`, `-`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(required)]
     pub(super) name: Option<String>,
     /// Exact `iss` of its tokens.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(required)]
     pub(super) issuer: Option<String>,
     /// A token must name one of these in `aud`.
-    #[schemars(required, length(min = 1))]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1))]
     pub(super) audience: Vec<String>,
     /// Signature algorithms (RFC 7518 §3.1, RFC 8037): asymmetric ones or HMAC, never both.
-    #[schemars(required, length(min = 1), extend("items" = { "type": "string", "enum": [
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1), extend("items" = { "type": "string", "enum": [
         "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA", "HS256", "HS384", "HS512",
     ] }))]
     pub(super) algorithms: Vec<String>,
     /// Where its keys come from.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(required)]
     pub(super) keys: Option<Keys>,
     /// Forms of knock: "bare" (a naked JWT as the datagram).
-    #[schemars(required, length(min = 1), extend("items" = { "type": "string", "enum": ["bare"] }))]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1), extend("items" = { "type": "string", "enum": ["bare"] }))]
     pub(super) accept: Vec<String>,
     /// "bind-source": the first source that uses a token owns it; "once": one use per token id.
     #[schemars(extend("enum" = ["bind-source", "once"]))]
@@ -192,24 +195,23 @@ pub(super) struct Keys {
 /// A protected service.
 #[derive(Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["name", "ports", "allow", "ttl"]))]
 pub(super) struct Service {
     /// Its name: letters, digits, `.`, `_`, `-`. Its id in the data path belongs to the name.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(required)]
     pub(super) name: Option<String>,
     /// Names of the issuers whose tokens count; required when there are several.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) issuers: Option<Vec<String>>,
     /// What it protects: `tcp/8443`, `udp/5000-5010`.
-    #[schemars(required, length(min = 1), inner(regex(pattern = r"^(tcp|udp)/[0-9]+(-[0-9]+)?$")))]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1), inner(regex(pattern = r"^(tcp|udp)/[0-9]+(-[0-9]+)?$")))]
     pub(super) ports: Vec<String>,
     /// CEL over `claims`, `header`, `issuer`, `service`, `source`, `now`, `knock`; true opens it, an error does not.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(required)]
     pub(super) allow: Option<String>,
     /// Life of a grant unless the token's `exp` comes first: 1 second to 24 hours.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(required)]
     pub(super) ttl: Option<String>,
     /// "cut": connections end with the grant.
     #[schemars(extend("enum" = ["cut"]))]
@@ -252,14 +254,13 @@ impl Default for Prefix {
 /// A rule that refuses.
 #[derive(Deserialize, Serialize, JsonSchema, Default)]
 #[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["name", "when"]))]
 pub(super) struct Deny {
     /// Its name in audit and `explain`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(required)]
     pub(super) name: Option<String>,
     /// CEL; true refuses the knock for every service, and so does an error.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(required)]
     pub(super) when: Option<String>,
 }
 

@@ -35,18 +35,23 @@ fn try_reload(runtime: &mut Runtime) -> anyhow::Result<Vec<String>> {
     let changed = old.config.issuers.iter().filter(|issuer| !config.issuers.contains(issuer));
     let kept = changed.fold(old.keys.as_ref().clone(), |kept, issuer| kept.without(&issuer.name));
     let (snapshot, notes) = load::snapshot(Arc::clone(&config), ids, old.generation + 1, Some(&kept))?;
-    let mode = super::mode_number(config.mode);
-    runtime.datapath.tables_mut().apply(&rules(&config, &snapshot.service_ids)?, mode, runtime.generation)?;
+    let prepared = runtime.datapath.tables_mut().prepare(rules(&config, &snapshot.service_ids)?)?;
 
+    // Grants go before the ports of their services can mean something else.
     let revoked = revoked(&old.config, &config, &old.service_ids);
     let policy = Arc::clone(&snapshot.policy);
     let (generation, limits, now) = (snapshot.generation, config.limits, clock::now());
-    runtime.admin.send_replace(Arc::new(config.admin.clone()));
-    // Their keys were left out of the snapshot above.
-    let _changed = runtime.refresher.reconfigure(&config.issuers, now.boot);
     runtime.snapshots.store(Arc::new(snapshot));
     let denied = |token: &_, source| policy.denies(token, source, now).map(ToOwned::to_owned);
     runtime.gate.reload(generation, limits, &revoked, &denied, now);
+    runtime.settle();
+
+    let mode = super::mode_number(config.mode);
+    let live = runtime.generation;
+    runtime.datapath.tables_mut().switch(prepared, mode, live)?;
+    runtime.admin.send_replace(Arc::new(config.admin.clone()));
+    // Their keys were left out of the snapshot above.
+    let _changed = runtime.refresher.reconfigure(&config.issuers, now.boot);
     tracing::info!("configuration {} is in force (load {generation})", config.path.display());
     Ok(warnings.iter().map(ToString::to_string).chain(notes).collect())
 }
