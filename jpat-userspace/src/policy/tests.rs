@@ -289,6 +289,5 @@ pub(crate) fn config(services: &[(&str, &str)], deny: &[(&str, &str)]) -> Config
         },
         audit: Audit::Journal,
         admin: Admin { socket: PathBuf::from("admin.sock"), read: vec![], change: vec![], metrics: None },
-        source: std::sync::Arc::default(),
     }
 }
