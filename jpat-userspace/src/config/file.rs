@@ -185,7 +185,5 @@ ttl = "30s"
     fn an_error_in_an_expression_points_into_the_file() {
         let error = Config::for_tests(SMALL).rule_error(&Owner::Service("web".into()), Some((2, 6)), "no such claim").0;
         assert_eq!((error.line, error.column, error.key.as_str()), (15, 6, "service[0].allow"));
-        let error = Config::for_tests(SMALL).keys_error("corp", "no keys", "").0;
-        assert_eq!((error.line, error.column, error.key.as_str()), (8, 8, "issuer[0].keys"));
     }
 }

@@ -263,7 +263,6 @@ pub(crate) fn config(services: &[(&str, &str)], deny: &[(&str, &str)]) -> Config
         }
     };
     Config {
-        source: Default::default(),
         path: PathBuf::from("jpat.toml"),
         mode: Mode::Enforce,
         state: PathBuf::from("state"),
