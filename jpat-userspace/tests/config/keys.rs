@@ -10,7 +10,14 @@ fn a_wrong_key_is_refused_where_it_stands() {
             with("ttl = \"30s\"", "ttl = \"30s\"\ncolour = 5"),
             "jpat.toml:37:1: service[0].colour: unknown key\n  remedy: known here: allow, issuers, name, ports, prefix, sessions, ttl",
         ),
-        (with("port = 1337", "port 1337"), "jpat.toml:8:6: not valid TOML: key with no value, expected `=`"),
+        (
+            with("port = 1337", "port 1337"),
+            "jpat.toml:8:6: not valid TOML: key with no value, expected `=`\n  remedy: the rest is read once this is right",
+        ),
+        (
+            with("[\"jpat://prod\"]", "[\"jpat://prod]"),
+            "jpat.toml:18:26: not valid TOML: invalid basic string, expected `\"`\n  remedy: the rest is read once this is right",
+        ),
         (
             with("port = 1337", "port = 1337\nport = 7"),
             "jpat.toml:9:1: not valid TOML: duplicate key\n  remedy: keep one of them",
