@@ -58,7 +58,8 @@ impl Config {
 pub(super) fn parse(path: &Path, text: String) -> Result<(Config, Vec<Warning>), Vec<ConfigError>> {
     let mut source = Source::new(path.to_owned(), text);
     let text = source.text().to_owned();
-    let (root, syntax) = DeTable::parse_recoverable(&text);
+    let (root, mut syntax) = DeTable::parse_recoverable(&text);
+    syntax.sort_by_key(|error| error.span().unwrap_or_default().start);
     if !syntax.is_empty() {
         // What follows the first one follows from it.
         let last = syntax.iter().position(|error| error.message() != DUPLICATE).unwrap_or(syntax.len());
