@@ -61,9 +61,9 @@ fn compile(workspace: &Path, target_dir: &Path, toolchain: &str) -> Result<PathB
     if program("build-std")? == "yes" {
         cargo.args(["-Z", "build-std=core"]);
     }
-    let status = cargo.status().map_err(|error| format!("cannot run {cargo:?}: {error}"))?;
+    let status = cargo.status().map_err(|error| format!("cannot run {}: {error}", cargo.get_program().display()))?;
     if !status.success() {
-        return Err(format!("the eBPF build failed ({status}): {cargo:?}").into());
+        return Err(format!("the eBPF build failed: {} ended with {status}", cargo.get_program().display()).into());
     }
     Ok(target_dir.join(TARGET).join("release/jpat-xdp"))
 }
@@ -71,7 +71,13 @@ fn compile(workspace: &Path, target_dir: &Path, toolchain: &str) -> Result<PathB
 /// Debug information becomes BTF, which the loader and the verifier's log read.
 fn rustflags() -> Result<String, env::VarError> {
     let arch = env::var("CARGO_CFG_TARGET_ARCH")?;
-    Ok([format!("--cfg=bpf_target_arch=\"{arch}\""), "-Cdebuginfo=2".into(), "-Clink-arg=--btf".into()].join("\x1f"))
+    Ok([
+        format!("--cfg=bpf_target_arch=\"{arch}\""),
+        "-Cdebuginfo=2".into(),
+        "-Clink-arg=--btf".into(),
+        "-Clink-arg=--cpu-features=+allows-misaligned-mem-access".into(),
+    ]
+    .join("\x1f"))
 }
 
 fn rerun_if_changed(path: &Path) {

@@ -14,7 +14,7 @@ use jpat_common::{
 };
 
 use crate::{
-    parse::{Addresses, Carries, Packet, Parsed, Segment},
+    parse::{Addresses, Carries, Packet, Segment},
     verdict::{Decision, Verdict},
 };
 
@@ -39,29 +39,25 @@ pub trait Tables {
 }
 
 /// Why a packet may have to be refused.
-enum Concern<'a> {
+enum Concern {
     Malformed(DropReason),
-    Knock(&'a Segment<'a>),
-    Service(&'a Segment<'a>, ServiceId),
+    Knock(Segment),
+    Service(Segment, ServiceId),
     Tunnel,
 }
 
 /// Decides on one frame.
 #[inline(always)]
-pub fn decide(parsed: &Parsed<'_>, settings: &Settings, tables: &impl Tables) -> Decision {
-    let packet = match parsed {
-        Parsed::NotIp => return pass(PassReason::NotIp),
-        Parsed::Unreadable(reason) => return drop(*reason),
-        Parsed::Ip(packet) => packet,
-    };
+pub fn decide(packet: &Packet<'_>, settings: &Settings, tables: &impl Tables) -> Decision {
     let drops_tunnels = settings.flags & FLAG_DROP_TUNNELS != 0;
-    let concern = match &packet.carries {
+    let concern = match packet.carries {
+        Carries::NotIp => return pass(PassReason::NotIp),
         Carries::Icmp => return pass(PassReason::Icmp),
         Carries::Other => return pass(PassReason::OtherProtocol),
         Carries::LaterFragment => return pass(PassReason::LaterFragment),
         Carries::Tunnel if !drops_tunnels => return pass(PassReason::Tunnel),
         Carries::Tunnel => Concern::Tunnel,
-        Carries::Malformed(reason) => Concern::Malformed(*reason),
+        Carries::Malformed(reason) => Concern::Malformed(reason),
         Carries::Segment(segment) => {
             let port = u16::from_be_bytes(segment.port);
             let is_udp = matches!(segment.protocol, Protocol::Udp);
@@ -82,7 +78,7 @@ pub fn decide(parsed: &Parsed<'_>, settings: &Settings, tables: &impl Tables) ->
     }
     match concern {
         Concern::Malformed(reason) => drop(reason),
-        Concern::Knock(datagram) => Decision { service: 0, verdict: knock(&packet.addresses.source(), datagram) },
+        Concern::Knock(datagram) => Decision { service: 0, verdict: knock(packet, datagram) },
         Concern::Service(..) | Concern::Tunnel if is_always_allowed(&packet.addresses.source(), settings, tables) => {
             pass(PassReason::AlwaysAllow)
         }
@@ -98,7 +94,7 @@ pub fn decide(parsed: &Parsed<'_>, settings: &Settings, tables: &impl Tables) ->
 #[inline(always)]
 fn admit(
     packet: &Packet<'_>,
-    segment: &Segment<'_>,
+    segment: Segment,
     service: ServiceId,
     settings: &Settings,
     tables: &impl Tables,
@@ -114,7 +110,7 @@ fn admit(
     };
     let mask = match packet.addresses {
         Addresses::Ipv4(_) => &rule.mask_v4,
-        Addresses::Ipv6(_) => &rule.mask_v6,
+        Addresses::Ipv6(_) | Addresses::Unknown => &rule.mask_v6,
     };
     let Some(grant) = tables.grant(&GrantKey::new(&packet.addresses.source(), mask, service)) else {
         return Verdict::Drop(DropReason::NoGrant);
@@ -126,16 +122,16 @@ fn admit(
 }
 
 #[inline(always)]
-fn knock(source: &Addr, datagram: &Segment<'_>) -> Verdict {
+fn knock(packet: &Packet<'_>, datagram: Segment) -> Verdict {
     if datagram.is_first_fragment {
         return Verdict::Drop(DropReason::FirstFragment);
     }
     if let Some(fault) = datagram.fault {
         return Verdict::Drop(fault);
     }
-    match datagram.payload.left() {
+    match packet.payload.left() {
         0 => Verdict::Drop(DropReason::KnockEmpty),
-        1..=MAX_PAYLOAD if addr::may_hold_grants(source) => Verdict::Knock,
+        1..=MAX_PAYLOAD if addr::may_hold_grants(&packet.addresses.source()) => Verdict::Knock,
         1..=MAX_PAYLOAD => Verdict::Drop(DropReason::KnockBadSource),
         _ => Verdict::Drop(DropReason::KnockTooLong),
     }

@@ -3,11 +3,15 @@
 
 use core::marker::PhantomData;
 
+/// Above every place where a header can start: two tags, an IP header and six extension headers of 2048 bytes.
+const MAX_START: usize = 0x3fff;
+
 /// A position in a frame, with what the headers read so far say is left of the packet.
 #[derive(Clone, Copy)]
 pub struct Cursor<'a> {
-    at: *const u8,
+    start: *const u8,
     end: *const u8,
+    offset: usize,
     left: usize,
     frame: PhantomData<&'a [u8]>,
 }
@@ -17,17 +21,30 @@ impl<'a> Cursor<'a> {
     #[must_use]
     pub fn over(frame: &'a [u8]) -> Self {
         let bytes = frame.as_ptr_range();
-        Self { at: bytes.start, end: bytes.end, left: frame.len(), frame: PhantomData }
+        Self { start: bytes.start, end: bytes.end, offset: 0, left: frame.len(), frame: PhantomData }
     }
 
-    /// Starts at `at`, in a frame whose length is known only as a pointer to its end.
+    /// Starts at `start`, in a frame whose length is known only as a pointer to its end.
     ///
     /// # Safety
-    /// Every byte from `at` up to `end` must be readable, and not written, during `'a`.
+    /// Every byte from `start` up to `end` must be readable, and not written, during `'a`.
     #[inline(always)]
     #[must_use]
-    pub const unsafe fn from_raw(at: *const u8, end: *const u8) -> Self {
-        Self { at, end, left: usize::MAX, frame: PhantomData }
+    pub const unsafe fn from_raw(start: *const u8, end: *const u8) -> Self {
+        Self { start, end, offset: 0, left: usize::MAX, frame: PhantomData }
+    }
+
+    /// Marks a place where ways through the parser meet again. The verifier walks what follows once instead of once
+    /// per way, because it no longer knows the numbers apart.
+    #[inline(always)]
+    pub fn join_ways(&mut self) {
+        self.offset = forget(self.offset) & MAX_START;
+        self.left = forget(self.left);
+    }
+
+    #[inline(always)]
+    const fn at(&self) -> *const u8 {
+        self.start.wrapping_add(self.offset)
     }
 
     /// Bytes left of the packet; more than the frame's until [`limit`](Self::limit) was called.
@@ -41,37 +58,67 @@ impl<'a> Cursor<'a> {
     #[inline(always)]
     #[must_use]
     pub fn holds(&self, count: usize) -> bool {
-        count <= self.left && self.at.wrapping_add(count) <= self.end
+        count <= self.left && self.at().wrapping_add(count) <= self.end
     }
 
     /// Cuts the packet off after `count` bytes (at most 65535), if that many are left. What follows is padding.
     #[inline(always)]
-    #[must_use]
-    pub fn limit(self, count: usize) -> Option<Self> {
-        self.holds(count).then_some(Self { left: count, ..self })
+    pub fn limit(&mut self, count: usize) -> Option<()> {
+        self.holds(count).then(|| self.left = count)
     }
 
     /// Goes on by `count` bytes (at most 65535), if that many are left.
     #[inline(always)]
-    #[must_use]
-    pub fn skip(self, count: usize) -> Option<Self> {
-        self.holds(count).then(|| Self { at: self.at.wrapping_add(count), left: self.left - count, ..self })
+    pub fn skip(&mut self, count: usize) -> Option<()> {
+        if !self.holds(count) {
+            return None;
+        }
+        self.offset += count;
+        self.left -= count;
+        Some(())
     }
 
     /// The next `N` bytes, without going on.
     #[inline(always)]
     #[must_use]
-    pub fn peek<const N: usize>(self) -> Option<&'a [u8; N]> {
+    pub fn peek<const N: usize>(&self) -> Option<&'a [u8; N]> {
+        if !self.holds(N) {
+            return None;
+        }
         // SAFETY: `holds` found the N bytes inside the frame, which is readable for 'a; the alignment of bytes is 1.
-        self.holds(N).then(|| unsafe { &*self.at.cast::<[u8; N]>() })
+        Some(unsafe { &*self.at().cast::<[u8; N]>() })
     }
 
-    /// The next `N` bytes, and the position after them.
+    /// The next `N` bytes; goes on behind them.
     #[inline(always)]
-    #[must_use]
-    pub fn take<const N: usize>(self) -> Option<(&'a [u8; N], Self)> {
-        Some((self.peek()?, Self { at: self.at.wrapping_add(N), left: self.left.wrapping_sub(N), ..self }))
+    pub fn take<const N: usize>(&mut self) -> Option<&'a [u8; N]> {
+        let bytes = self.peek()?;
+        self.offset += N;
+        self.left -= N;
+        Some(bytes)
     }
+}
+
+/// The same number, of which the verifier knows nothing but that it has 32 bits: it does not follow values through the
+/// upper half of a slot on the stack.
+#[cfg(target_arch = "bpf")]
+#[inline(always)]
+#[must_use]
+pub fn forget(value: usize) -> usize {
+    let mut slot = 0u64;
+    let slot = &raw mut slot;
+    // SAFETY: both accesses are inside a local variable of 8 bytes; only the compiler must not see through them.
+    unsafe {
+        slot.write_volatile((value as u64) << 32);
+        slot.cast::<u32>().add(1).read_volatile() as usize
+    }
+}
+
+/// The same number.
+#[cfg(not(target_arch = "bpf"))]
+#[must_use]
+pub const fn forget(value: usize) -> usize {
+    value
 }
 
 #[cfg(test)]
@@ -81,11 +128,11 @@ mod tests {
     #[test]
     fn reads_end_with_the_frame_and_with_the_packet() {
         let frame = [1, 2, 3, 4, 5];
-        let (head, rest) = Cursor::over(&frame).take::<2>().unwrap();
-        assert_eq!((head, rest.left()), (&[1, 2], 3));
-        assert_eq!(rest.peek::<3>(), Some(&[3, 4, 5]));
-        assert!(rest.peek::<4>().is_none() && rest.skip(4).is_none() && rest.limit(4).is_none());
-        let cut = rest.limit(2).unwrap();
-        assert!(cut.peek::<3>().is_none() && cut.skip(2).unwrap().peek::<1>().is_none());
+        let mut at = Cursor::over(&frame);
+        assert_eq!((at.take::<2>(), at.left()), (Some(&[1, 2]), 3));
+        assert_eq!(at.peek::<3>(), Some(&[3, 4, 5]));
+        assert!(at.peek::<4>().is_none() && at.skip(4).is_none() && at.limit(4).is_none());
+        assert!(at.limit(2).is_some() && at.peek::<3>().is_none());
+        assert!(at.skip(2).is_some() && at.peek::<1>().is_none());
     }
 }

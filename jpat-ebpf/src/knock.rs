@@ -7,7 +7,7 @@ use jpat_common::{
 };
 use jpat_ebpf::{
     frame::Cursor,
-    parse::{Carries, Packet, Parsed},
+    parse::{Carries, Packet},
     verdict::Verdict,
 };
 
@@ -18,11 +18,11 @@ const WORD: usize = 8;
 
 /// Copies a datagram that was judged a knock into the ring, in one piece with where it came from.
 #[inline(always)]
-pub(crate) fn queue(parsed: &Parsed<'_>, ifindex: u32) -> Verdict {
-    let Parsed::Ip(Packet { addresses, carries: Carries::Segment(datagram) }) = parsed else {
+pub(crate) fn queue(packet: &Packet<'_>, ifindex: u32) -> Verdict {
+    let Packet { addresses, carries: Carries::Segment(datagram), payload } = packet else {
         return Verdict::Drop(DropReason::KnockEmpty);
     };
-    let length = datagram.payload.left();
+    let length = payload.left();
     if length > MAX_PAYLOAD {
         return Verdict::Drop(DropReason::KnockTooLong);
     }
@@ -45,7 +45,9 @@ pub(crate) fn queue(parsed: &Parsed<'_>, ifindex: u32) -> Verdict {
             reserved2: [0; 4],
         });
     }
-    if copy(datagram.payload, length, &mut entry).is_none() {
+    let mut payload = *payload;
+    payload.join_ways();
+    if copy(payload, &mut entry).is_none() {
         // The parser found this many bytes in the frame; only the verifier does not know.
         entry.discard(0);
         return Verdict::Drop(DropReason::KnockEmpty);
@@ -54,25 +56,36 @@ pub(crate) fn queue(parsed: &Parsed<'_>, ifindex: u32) -> Verdict {
     Verdict::Knock
 }
 
-/// Copies `length` bytes, words first. Both loops have a constant bound, and each step asks for the frame's end again.
+/// Copies all that is left, a word at a time. What is left over of a payload longer than a word is the end of a last
+/// word that overlaps the one before. Both loops have a constant bound.
 #[inline(always)]
-fn copy(mut from: Cursor<'_>, length: usize, entry: &mut RingBufEntry<KnockRecord>) -> Option<()> {
+fn copy(mut from: Cursor<'_>, entry: &mut RingBufEntry<KnockRecord>) -> Option<()> {
     // SAFETY: a place inside the reservation; nothing is read through it.
     let payload = unsafe { (&raw mut (*entry.as_mut_ptr()).payload).cast::<u8>() };
-    let mut at = 0;
-    while at + WORD <= length && at + WORD <= MAX_PAYLOAD {
-        let (word, rest) = from.take::<WORD>()?;
-        // SAFETY: at + WORD is at most MAX_PAYLOAD, and `at` a multiple of 8 in an aligned array.
-        unsafe { payload.add(at).cast::<u64>().write(u64::from_ne_bytes(*word)) };
-        from = rest;
-        at += WORD;
+    let length = from.left();
+    if length > MAX_PAYLOAD {
+        return None;
     }
-    while at < length && at < MAX_PAYLOAD {
-        let (&[byte], rest) = from.take::<1>()?;
-        // SAFETY: `at` is below MAX_PAYLOAD.
-        unsafe { payload.add(at).write(byte) };
-        from = rest;
-        at += 1;
+    let mut at = 0;
+    if length < WORD {
+        while at < length {
+            let &[byte] = from.take()?;
+            // SAFETY: `at` is below WORD.
+            unsafe { payload.add(at).write(byte) };
+            at += 1;
+        }
+        return Some(());
+    }
+    let mut last = from;
+    last.skip(length - WORD)?;
+    last.join_ways();
+    // SAFETY: length - WORD + WORD is at most MAX_PAYLOAD.
+    unsafe { payload.add(length - WORD).cast::<[u8; WORD]>().write(*last.peek()?) };
+    while at + WORD <= length {
+        let word = from.take::<WORD>()?;
+        // SAFETY: at + WORD is at most MAX_PAYLOAD.
+        unsafe { payload.add(at).cast::<[u8; WORD]>().write(*word) };
+        at += WORD;
     }
     Some(())
 }

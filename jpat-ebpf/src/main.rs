@@ -35,10 +35,10 @@ mod program {
         };
         // SAFETY: the kernel lends the frame between these two pointers for this run, and nothing here writes to it.
         let frame = unsafe { Cursor::from_raw(context.data() as *const u8, context.data_end() as *const u8) };
-        let parsed = parse(frame);
-        let Decision { service, verdict } = decide(&parsed, &settings, &KernelTables);
+        let packet = parse(frame);
+        let Decision { service, verdict } = decide(&packet, &settings, &KernelTables);
         let verdict = match verdict {
-            Verdict::Knock => knock::queue(&parsed, context.ingress_ifindex() as u32),
+            Verdict::Knock => knock::queue(&packet, context.ingress_ifindex() as u32),
             Verdict::Pass(_) | Verdict::Drop(_) => verdict,
         };
         stats::leave(service, verdict, &settings)

@@ -18,51 +18,81 @@ use crate::frame::Cursor;
 /// Most extension headers in front of a transport header (IPv6, and AH in IPv4).
 pub const MAX_EXTENSIONS: usize = 6;
 
-/// A frame, read.
-#[derive(Clone, Copy)]
-pub enum Parsed<'a> {
-    /// Not IP, and nothing that could carry it here.
-    NotIp,
-    /// It is or may be IP, and its addresses cannot be read.
-    Unreadable(DropReason),
-    /// An IP packet.
-    Ip(Packet<'a>),
-}
-
-/// An IP packet, read as far as its addresses.
+/// A frame, read. Pointers and plain values are kept apart: an enum in which they overlap makes the compiler do
+/// arithmetic on pointers that the verifier refuses.
 #[derive(Clone, Copy)]
 pub struct Packet<'a> {
     /// Where from and where to.
     pub addresses: Addresses<'a>,
     /// What is behind the IP headers.
-    pub carries: Carries<'a>,
+    pub carries: Carries,
+    /// Payload of a UDP datagram without a fault; nothing particular for anything else.
+    pub payload: Cursor<'a>,
 }
 
 /// Source and destination, left in the frame until a table is asked about them.
 #[derive(Clone, Copy)]
 pub enum Addresses<'a> {
+    /// None, or none that could be read.
+    Unknown,
     /// IPv4: source, then destination.
     Ipv4(&'a [u8; 8]),
     /// IPv6: source, then destination.
     Ipv6(&'a [u8; 32]),
 }
 
+/// What a frame carries.
+#[derive(Clone, Copy)]
+pub enum Carries {
+    /// Not IP, and nothing that could carry it here.
+    NotIp,
+    /// Headers that cannot be followed, or must not be.
+    Malformed(DropReason),
+    /// TCP or UDP, whole or as a first fragment with its whole header.
+    Segment(Segment),
+    /// A fragment that is not the first.
+    LaterFragment,
+    /// ICMP in IPv4 or ICMPv6 in IPv6.
+    Icmp,
+    /// An IP protocol that carries other packets.
+    Tunnel,
+    /// Any other protocol.
+    Other,
+}
+
+/// A TCP or UDP header.
+#[derive(Clone, Copy)]
+pub struct Segment {
+    /// Which of the two.
+    pub protocol: Protocol,
+    /// Source port, network order.
+    pub source_port: [u8; 2],
+    /// Destination port, network order.
+    pub port: [u8; 2],
+    /// Whether the rest comes in later fragments.
+    pub is_first_fragment: bool,
+    /// What is wrong with the header's own lengths; always something for the first fragment of a UDP datagram.
+    pub fault: Option<DropReason>,
+}
+
 impl Addresses<'_> {
-    /// Source address.
+    /// Source address; the unspecified one where it is unknown.
     #[inline(always)]
     #[must_use]
     pub fn source(&self) -> Addr {
         match *self {
+            Self::Unknown => [0; 16],
             Self::Ipv4(&[a, b, c, d, ..]) => addr::from_v4([a, b, c, d]),
             Self::Ipv6(both) => half(both, 0),
         }
     }
 
-    /// Destination address.
+    /// Destination address; the unspecified one, which means any host, where it is unknown.
     #[inline(always)]
     #[must_use]
     pub fn destination(&self) -> Addr {
         match *self {
+            Self::Unknown => [0; 16],
             Self::Ipv4(&[.., a, b, c, d]) => addr::from_v4([a, b, c, d]),
             Self::Ipv6(both) => half(both, 16),
         }
@@ -76,52 +106,19 @@ fn half(both: &[u8; 32], at: usize) -> Addr {
     half
 }
 
-/// What an IP packet carries.
-#[derive(Clone, Copy)]
-pub enum Carries<'a> {
-    /// TCP or UDP, whole or as a first fragment with its whole header.
-    Segment(Segment<'a>),
-    /// A fragment that is not the first.
-    LaterFragment,
-    /// ICMP in IPv4 or ICMPv6 in IPv6.
-    Icmp,
-    /// An IP protocol that carries other packets.
-    Tunnel,
-    /// Any other protocol.
-    Other,
-    /// Headers that cannot be followed, or must not be.
-    Malformed(DropReason),
-}
-
-/// A TCP or UDP header.
-#[derive(Clone, Copy)]
-pub struct Segment<'a> {
-    /// Which of the two.
-    pub protocol: Protocol,
-    /// Source port, network order.
-    pub source_port: [u8; 2],
-    /// Destination port, network order.
-    pub port: [u8; 2],
-    /// Whether the rest comes in later fragments.
-    pub is_first_fragment: bool,
-    /// What is wrong with the header's own lengths. Always set for the first fragment of a UDP datagram.
-    pub fault: Option<DropReason>,
-    /// Payload of a UDP datagram without a fault, else the bytes after the fixed header.
-    pub payload: Cursor<'a>,
-}
-
 /// Reads one Ethernet frame.
 #[inline(always)]
 #[must_use]
-pub fn parse(frame: Cursor<'_>) -> Parsed<'_> {
-    let packet = match link::network_layer(frame) {
-        Ok(link::Network::Ipv4(at)) => ipv4::packet(at),
-        Ok(link::Network::Ipv6(at)) => ipv6::packet(at),
-        Ok(link::Network::Other) => return Parsed::NotIp,
+pub fn parse(frame: Cursor<'_>) -> Packet<'_> {
+    let mut packet = Packet { addresses: Addresses::Unknown, carries: Carries::NotIp, payload: frame };
+    let network = link::network_layer(&mut packet.payload);
+    packet.payload.join_ways();
+    let carries = match network {
+        Ok(link::Network::Ipv4) => ipv4::parse(&mut packet),
+        Ok(link::Network::Ipv6) => ipv6::parse(&mut packet),
+        Ok(link::Network::Other) => Ok(Carries::NotIp),
         Err(reason) => Err(reason),
     };
-    match packet {
-        Ok(packet) => Parsed::Ip(packet),
-        Err(reason) => Parsed::Unreadable(reason),
-    }
+    packet.carries = carries.unwrap_or_else(Carries::Malformed);
+    packet
 }

@@ -18,28 +18,26 @@ const HIP: u8 = 139;
 /// RFC 5533.
 const SHIM6: u8 = 140;
 
-/// Reads the packet at `at`; an error where its addresses cannot be read.
+/// Reads the packet at `packet.payload`; fills in its addresses as soon as they are there.
 #[inline(always)]
-pub(super) fn packet(at: Cursor<'_>) -> Result<Packet<'_>, DropReason> {
-    let (fields, at) = at.take::<8>().ok_or(DropReason::TruncatedL3)?;
-    let (both, payload) = at.take::<32>().ok_or(DropReason::TruncatedL3)?;
+pub(super) fn parse(packet: &mut Packet<'_>) -> Result<Carries, DropReason> {
+    let at = &mut packet.payload;
+    let fields = at.take::<8>().ok_or(DropReason::TruncatedL3)?;
+    let addresses = at.take::<32>().ok_or(DropReason::TruncatedL3)?;
     if fields[0] >> 4 != 6 {
         return Err(DropReason::BadIpHeader);
     }
-    let addresses = Addresses::Ipv6(both);
+    packet.addresses = Addresses::Ipv6(addresses);
     // On the wire they mean nothing (RFC 4291 §2.5.5.2), and in the tables they would be taken for IPv4.
-    let carries = if addr::is_v4(&addresses.source()) || addr::is_v4(&addresses.destination()) {
-        Carries::Malformed(DropReason::MappedAddress)
-    } else {
-        let length = usize::from(u16::from_be_bytes([fields[4], fields[5]]));
-        carried(payload, fields[6], length).unwrap_or_else(Carries::Malformed)
-    };
-    Ok(Packet { addresses, carries })
+    if addr::is_v4(&packet.addresses.source()) || addr::is_v4(&packet.addresses.destination()) {
+        return Err(DropReason::MappedAddress);
+    }
+    at.limit(usize::from(u16::from_be_bytes([fields[4], fields[5]]))).ok_or(DropReason::BadIpLength)?;
+    extensions(at, fields[6])
 }
 
 #[inline(always)]
-fn carried(at: Cursor<'_>, first: u8, length: usize) -> Result<Carries<'_>, DropReason> {
-    let mut at = at.limit(length).ok_or(DropReason::BadIpLength)?;
+fn extensions(at: &mut Cursor<'_>, first: u8) -> Result<Carries, DropReason> {
     let mut next = first;
     let mut seen_fragment = false;
     let mut is_first_fragment = false;
@@ -49,8 +47,9 @@ fn carried(at: Cursor<'_>, first: u8, length: usize) -> Result<Carries<'_>, Drop
             return Err(DropReason::TooManyExtensions);
         }
         headers += 1;
+        at.join_ways();
         if next == transport::AUTHENTICATION {
-            (next, at) = transport::behind_authentication(at)?;
+            next = transport::skip_authentication(at)?;
             continue;
         }
         // Next header, length, and the type of a routing header; or next header, reserved, offset and flag.
@@ -75,9 +74,9 @@ fn carried(at: Cursor<'_>, first: u8, length: usize) -> Result<Carries<'_>, Drop
             size += usize::from(header[1]) * 8;
         }
         next = header[0];
-        at = at.skip(size).ok_or(DropReason::TruncatedExtension)?;
+        at.skip(size).ok_or(DropReason::TruncatedExtension)?;
     }
-    Ok(transport::carried(at, next, transport::ICMPV6, is_first_fragment))
+    Ok(transport::parse(at, next, transport::ICMPV6, is_first_fragment))
 }
 
 #[inline(always)]
@@ -90,7 +89,7 @@ const fn is_extension(next: u8) -> bool {
 
 /// A stack answers these two faults with a Parameter Problem (RFC 8200 §4.5), even to a lone later fragment.
 #[inline(always)]
-const fn later_fragment<'a>(offset: usize, length: usize, more: bool) -> Result<Carries<'a>, DropReason> {
+const fn later_fragment(offset: usize, length: usize, more: bool) -> Result<Carries, DropReason> {
     if (more && length % 8 != 0) || offset + length > MAX_PAYLOAD {
         return Err(DropReason::MalformedFragment);
     }

@@ -32,22 +32,20 @@ const LSAP_SNAP: u8 = 0xaa;
 const LSAP_IP: u8 = 0x06;
 
 /// What an Ethernet frame carries.
-pub(super) enum Network<'a> {
-    Ipv4(Cursor<'a>),
-    Ipv6(Cursor<'a>),
+pub(super) enum Network {
+    Ipv4,
+    Ipv6,
     Other,
 }
 
-/// Finds the network layer below up to two VLAN tags.
+/// Goes to the network layer below up to two VLAN tags.
 #[inline(always)]
-pub(super) fn network_layer(frame: Cursor<'_>) -> Result<Network<'_>, DropReason> {
-    let mut at = frame.skip(MAC_ADDRESSES).ok_or(DropReason::TruncatedL2)?;
+pub(super) fn network_layer(at: &mut Cursor<'_>) -> Result<Network, DropReason> {
+    at.skip(MAC_ADDRESSES).ok_or(DropReason::TruncatedL2)?;
     let mut ether_type;
     let mut tags = 0;
     loop {
-        let (field, rest) = at.take::<2>().ok_or(DropReason::TruncatedL2)?;
-        ether_type = u16::from_be_bytes(*field);
-        at = rest;
+        ether_type = u16::from_be_bytes(*at.take().ok_or(DropReason::TruncatedL2)?);
         if !is_tag(ether_type) {
             break;
         }
@@ -55,11 +53,11 @@ pub(super) fn network_layer(frame: Cursor<'_>) -> Result<Network<'_>, DropReason
             return Err(DropReason::TooManyTags);
         }
         tags += 1;
-        at = at.skip(2).ok_or(DropReason::TruncatedL2)?;
+        at.skip(2).ok_or(DropReason::TruncatedL2)?;
     }
     match ether_type {
-        IPV4 => Ok(Network::Ipv4(at)),
-        IPV6 => Ok(Network::Ipv6(at)),
+        IPV4 => Ok(Network::Ipv4),
+        IPV6 => Ok(Network::Ipv6),
         _ if could_carry_ip(ether_type, at)? => Err(DropReason::L2Encapsulation),
         _ => Ok(Network::Other),
     }
@@ -71,7 +69,7 @@ const fn is_tag(ether_type: u16) -> bool {
 }
 
 #[inline(always)]
-fn could_carry_ip(ether_type: u16, at: Cursor<'_>) -> Result<bool, DropReason> {
+fn could_carry_ip(ether_type: u16, at: &Cursor<'_>) -> Result<bool, DropReason> {
     if ether_type == PPPOE_SESSION {
         // RFC 2516 §4: version, type, code, session, length; then the PPP protocol number.
         let header = at.peek::<8>().ok_or(DropReason::TruncatedL2)?;
@@ -84,7 +82,7 @@ fn could_carry_ip(ether_type: u16, at: Cursor<'_>) -> Result<bool, DropReason> {
 }
 
 #[inline(always)]
-fn llc_could_carry_ip(at: Cursor<'_>) -> Result<bool, DropReason> {
+fn llc_could_carry_ip(at: &Cursor<'_>) -> Result<bool, DropReason> {
     let Some(&[destination, source]) = at.peek::<2>() else {
         return Err(DropReason::TruncatedL2);
     };

@@ -18,9 +18,10 @@ const UDP_HEADER: usize = 8;
 /// Ethernet.
 const TUNNELS: [u8; 11] = [4, 41, 47, 50, 55, 94, 97, 108, 115, 137, 143];
 
-/// Reads the header of `protocol` at `at`, where `icmp` is the version's own ICMP.
+/// Reads the header of `protocol` at `at`, where `icmp` is the version's own ICMP. Goes on to a datagram's payload.
 #[inline(always)]
-pub(super) fn carried(at: Cursor<'_>, protocol: u8, icmp: u8, is_first_fragment: bool) -> Carries<'_> {
+pub(super) fn parse(at: &mut Cursor<'_>, protocol: u8, icmp: u8, is_first_fragment: bool) -> Carries {
+    at.join_ways();
     let segment = match protocol {
         TCP => tcp(at, is_first_fragment),
         UDP => udp(at, is_first_fragment),
@@ -36,8 +37,8 @@ pub(super) fn carried(at: Cursor<'_>, protocol: u8, icmp: u8, is_first_fragment:
 }
 
 #[inline(always)]
-fn tcp(at: Cursor<'_>, is_first_fragment: bool) -> Option<Segment<'_>> {
-    let (header, payload) = at.take::<TCP_HEADER>()?;
+fn tcp(at: &Cursor<'_>, is_first_fragment: bool) -> Option<Segment> {
+    let header = at.peek::<TCP_HEADER>()?;
     let length = usize::from(header[12] >> 4) * 4;
     Some(Segment {
         protocol: Protocol::Tcp,
@@ -45,29 +46,28 @@ fn tcp(at: Cursor<'_>, is_first_fragment: bool) -> Option<Segment<'_>> {
         port: [header[2], header[3]],
         is_first_fragment,
         fault: (length < TCP_HEADER || length > at.left()).then_some(DropReason::BadTcpHeader),
-        payload,
     })
 }
 
 #[inline(always)]
-fn udp(at: Cursor<'_>, is_first_fragment: bool) -> Option<Segment<'_>> {
-    let (header, rest) = at.take::<UDP_HEADER>()?;
+fn udp(at: &mut Cursor<'_>, is_first_fragment: bool) -> Option<Segment> {
+    let header = at.take::<UDP_HEADER>()?;
     let length = usize::from(u16::from_be_bytes([header[4], header[5]]));
-    let payload = if length < UDP_HEADER { None } else { rest.limit(length - UDP_HEADER) };
+    let fits = length >= UDP_HEADER && at.limit(length - UDP_HEADER).is_some();
     Some(Segment {
         protocol: Protocol::Udp,
         source_port: [header[0], header[1]],
         port: [header[2], header[3]],
         is_first_fragment,
-        fault: payload.is_none().then_some(DropReason::BadUdpLength),
-        payload: payload.unwrap_or(rest),
+        fault: (!fits).then_some(DropReason::BadUdpLength),
     })
 }
 
-/// The protocol behind an authentication header (RFC 4302 §2), whose length counts 4-byte words less two.
+/// Goes behind an authentication header (RFC 4302 §2), whose length counts 4-byte words less two, to the protocol it
+/// names.
 #[inline(always)]
-pub(super) fn behind_authentication(at: Cursor<'_>) -> Result<(u8, Cursor<'_>), DropReason> {
-    let &[next, words] = at.peek::<2>().ok_or(DropReason::TruncatedExtension)?;
-    let rest = at.skip((usize::from(words) + 2) * 4).ok_or(DropReason::TruncatedExtension)?;
-    Ok((next, rest))
+pub(super) fn skip_authentication(at: &mut Cursor<'_>) -> Result<u8, DropReason> {
+    let &[next, words] = at.peek().ok_or(DropReason::TruncatedExtension)?;
+    at.skip((usize::from(words) + 2) * 4).ok_or(DropReason::TruncatedExtension)?;
+    Ok(next)
 }

@@ -44,6 +44,22 @@ pub struct Rules {
     pub max_ttl: std::time::Duration,
 }
 
+/// Rules that lie in the maps and are not in force yet.
+#[derive(Debug)]
+#[must_use]
+pub struct Prepared {
+    rules: Rules,
+    slot: u32,
+}
+
+impl Rules {
+    /// Judged prefixes; none where all destinations are.
+    fn judged(&self) -> &BTreeSet<IpNet> {
+        static NONE: BTreeSet<IpNet> = BTreeSet::new();
+        self.destinations.as_ref().unwrap_or(&NONE)
+    }
+}
+
 impl Tables {
     pub(super) fn new(ebpf: &mut Ebpf) -> Result<Self, DataPathError> {
         let mut maps = BTreeMap::new();
@@ -109,47 +125,50 @@ impl Tables {
         array.set(0, settings, 0).map_err(DataPathError::map(map_name::SETTINGS))
     }
 
-    /// Brings `rules` into force in `mode` and `generation`: the idle slot first, additions next, then the switch,
-    /// then removals. An error before the switch leaves the old rules as they were.
+    /// Writes `rules` beside those in force: the idle slot, and prefixes that come in addition. [`Self::switch`] brings
+    /// them into force.
+    ///
+    /// # Errors
+    /// The kernel's refusal; the old rules are in force as they were.
+    pub fn prepare(&mut self, rules: Rules) -> Result<Prepared, DataPathError> {
+        let slot = 1 - (self.settings()?.slot & 1);
+        self.write_ports(slot, &rules)?;
+        self.write_services(slot, &rules)?;
+        let before = self.prefixes(map_name::ALWAYS_ALLOW)?;
+        let added = self
+            .add_prefixes(map_name::DESTINATIONS, rules.judged())
+            .and_then(|()| self.add_prefixes(map_name::ALWAYS_ALLOW, &rules.always_allow));
+        match added {
+            Ok(()) => Ok(Prepared { rules, slot }),
+            Err(error) => {
+                self.retain_prefixes(map_name::ALWAYS_ALLOW, &before)?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Brings prepared rules into force in `mode` and `generation`, with one write; then removes what is left of the old.
     ///
     /// # Errors
     /// The kernel's refusal.
-    pub fn apply(&mut self, rules: &Rules, mode: u32, generation: u32) -> Result<(), DataPathError> {
-        let slot = 1 - (self.settings()?.slot & 1);
-        self.write_ports(slot, rules)?;
-        self.write_services(slot, rules)?;
-        let no_destinations = BTreeSet::new();
-        let destinations = rules.destinations.as_ref().unwrap_or(&no_destinations);
-        self.add_prefixes(map_name::DESTINATIONS, destinations)?;
-        let before = self.prefixes(map_name::ALWAYS_ALLOW)?;
-        let added = self.add_prefixes(map_name::ALWAYS_ALLOW, &rules.always_allow);
-        let mut flags = 0;
-        if rules.destinations.is_none() {
-            flags |= settings::FLAG_ANY_DESTINATION;
-        }
-        if !rules.always_allow.is_empty() {
-            flags |= settings::FLAG_ALWAYS_ALLOW;
-        }
-        if rules.drop_tunnels {
-            flags |= settings::FLAG_DROP_TUNNELS;
-        }
-        let switched = added.and_then(|()| {
-            self.write_settings(&Settings {
-                max_ttl_ns: u64::try_from(rules.max_ttl.as_nanos()).unwrap_or(0),
-                mode,
-                slot,
-                generation,
-                flags,
-                knock_port: rules.knock_port.to_be_bytes(),
-                reserved: [0; 6],
-            })
-        });
-        if let Err(error) = switched {
-            self.retain_prefixes(map_name::ALWAYS_ALLOW, &before)?;
-            return Err(error);
-        }
+    pub fn switch(&mut self, prepared: Prepared, mode: u32, generation: u32) -> Result<(), DataPathError> {
+        let Prepared { rules, slot } = prepared;
+        let flags = [
+            (rules.destinations.is_none(), settings::FLAG_ANY_DESTINATION),
+            (!rules.always_allow.is_empty(), settings::FLAG_ALWAYS_ALLOW),
+            (rules.drop_tunnels, settings::FLAG_DROP_TUNNELS),
+        ];
+        self.write_settings(&Settings {
+            max_ttl_ns: u64::try_from(rules.max_ttl.as_nanos()).unwrap_or(0),
+            mode,
+            slot,
+            generation,
+            flags: flags.into_iter().filter(|(is_set, _)| *is_set).fold(0, |flags, (_, flag)| flags | flag),
+            knock_port: rules.knock_port.to_be_bytes(),
+            reserved: [0; 6],
+        })?;
         self.retain_prefixes(map_name::ALWAYS_ALLOW, &rules.always_allow)?;
-        self.retain_prefixes(map_name::DESTINATIONS, destinations)
+        self.retain_prefixes(map_name::DESTINATIONS, rules.judged())
     }
 
     /// Makes the judged destinations exactly these.
