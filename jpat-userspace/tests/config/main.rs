@@ -1,5 +1,6 @@
 //! Configurations as people write them: the good one of the design, and broken ones with the exact message each earns.
 #![cfg(feature = "daemon")]
+#![expect(clippy::unwrap_used, reason = "helpers of tests; a failure to set up is a failed test")]
 
 mod keys;
 mod values;
