@@ -6,6 +6,7 @@
 
 pub mod cli;
 pub mod load;
+mod core;
 mod lock;
 mod lockout;
 mod offline;
@@ -21,13 +22,14 @@ use anyhow::Context as _;
 use jpat_common::settings::{MODE_AUDIT, MODE_ENFORCE};
 
 pub use self::lock::{Lock, LockError};
-use self::{load::Loaded, runtime::Runtime};
+use self::{core::Core, load::Loaded, runtime::Runtime};
 use crate::{
     audit::AuditLog,
     clock,
     config::{Config, Destinations, MAX_TTL, Mode},
     datapath::{self, DataPath, addresses, tables::Rules},
     gate::{self, Gate},
+    metrics::Metrics,
     store,
     verify::Opening,
 };
@@ -56,14 +58,14 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
     }
     let names: Vec<_> = config.services.iter().map(|service| service.name.as_str()).collect();
     std::fs::create_dir_all(&config.state).with_context(|| format!("state directory {}", config.state.display()))?;
-    let ids = store::service_ids(&config.state, &names)?;
-    let (snapshot, notes) = load::snapshot(Arc::clone(&config), ids, 1, None)?;
+    let mut services = store::Services::open(&config.state, &names)?;
+    let (snapshot, notes) = load::snapshot(Arc::clone(&config), services.ids(&names), 1, None)?;
     for note in &notes {
         tracing::warn!("{note}");
     }
 
     let lock = Lock::take(&config.pins)?;
-    let mut datapath = DataPath::open(&datapath::Request { pins: config.pins.clone(), grants: config.limits.grants })
+    let datapath = DataPath::open(&datapath::Request { pins: config.pins.clone(), grants: config.limits.grants })
         .context("opening the data path")?;
     if datapath.adopted() && options.trial.is_some() {
         anyhow::bail!(
@@ -86,7 +88,7 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
         );
     }
     let usable = usable(capacity);
-    let mut gate = Gate::new(
+    let gate = Gate::new(
         gate::Settings {
             limits: config.limits,
             usable,
@@ -97,36 +99,35 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
         },
         started,
     );
-    gate.adopt(datapath.tables().grants()?, &openings(&snapshot.config, &snapshot.service_ids), started);
-    let mode = mode_number(config.mode);
-    let tables = datapath.tables_mut();
-    let prepared = tables.prepare(rules(&config, &snapshot.service_ids)?)?;
-    tables.switch(prepared, mode, generation)?;
+    let audit = AuditLog::open(&config.audit)?;
+    let mut core = Core { gate, datapath, audit, metrics: Metrics::default(), usable, generation };
+    let found = core.datapath.tables().grants()?;
+    let rules_now = load::rule_digests(&config);
+    // A grant of a service whose rules changed while no controller ran was never allowed by them.
+    let mut adoptable = openings(&config, &snapshot.service_ids);
+    adoptable
+        .retain(|opening| rules_now.get(&*opening.name).is_some_and(|now| services.is_unchanged(&opening.name, now)));
+    core.gate.adopt(found, &adoptable, started);
+    let prepared = core.datapath.tables_mut().prepare(rules(&config, &snapshot.service_ids)?)?;
+    // What was not adopted goes before the ports of its service can mean something else.
+    core.settle();
+    services.settle(rules_now)?;
+    core.datapath.tables_mut().switch(prepared, mode_number(config.mode), generation)?;
 
     for interface in interfaces {
-        let attached = datapath.attach(&interface, config.listen.attach)?;
+        let attached = core.datapath.attach(&interface, config.listen.attach)?;
         match &attached.why {
             None => tracing::info!("attached to {interface} ({} mode)", attached.hook.as_str()),
             Some(why) => tracing::warn!("attached to {interface} ({} mode): {why}", attached.hook.as_str()),
         }
     }
     if options.trial.is_none() {
-        datapath.pin().context("pinning")?;
-        for ifindex in datapath.drop_stale_links()? {
+        core.datapath.pin().context("pinning")?;
+        for ifindex in core.datapath.drop_stale_links()? {
             tracing::warn!("detached from interface {ifindex}: `listen.interfaces` does not name it any more");
         }
     }
-    let audit = AuditLog::open(&config.audit)?;
-    let runtime = Runtime::new(runtime::Parts {
-        options: options.clone(),
-        snapshot,
-        datapath,
-        gate,
-        audit,
-        usable,
-        generation,
-        started,
-    })?;
+    let runtime = Runtime::prepare(runtime::Parts { options: options.clone(), snapshot, core, started })?;
     let end = runtime.serve().await?;
     if end.detach {
         let removed = datapath::detach(&config.pins)?;

@@ -122,7 +122,7 @@ pub fn main() -> ExitCode {
 
 fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Init { out, interface } => anyhow::bail!("{} {interface:?}", out.display()),
+        Command::Init { out, interface } => offline::init(out, interface),
         Command::Run { config, trial, detach_on_exit, force } => {
             log();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

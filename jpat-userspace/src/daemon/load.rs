@@ -8,7 +8,7 @@ use crate::{
     check::{self, HostFacts},
     clock,
     config::{
-        Config,
+        Config, Service,
         error::{ConfigError, Warning},
     },
     datapath::interfaces,
@@ -94,4 +94,55 @@ pub fn snapshot(
     let snapshot =
         Snapshot { generation, config, policy: Arc::new(policy), keys: Arc::new(keys), service_ids: Arc::new(ids) };
     Ok((snapshot, notes))
+}
+
+/// Digest of what each service allows to whom: a grant made under another one is not adopted, and a reload revokes it.
+/// TTL is not part of it.
+pub(super) fn rule_digests(config: &Config) -> BTreeMap<String, String> {
+    let digest = |service: &Service| {
+        let issuers: Vec<_> = config.issuers.iter().filter(|issuer| service.issuers.contains(&issuer.name)).collect();
+        let rules = format!("{:?}", (&service.allow, &service.ports, service.prefix, issuers));
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, rules.as_bytes());
+        digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    };
+    config.services.iter().map(|service| (service.name.clone(), digest(service))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(services: &str, audience: &str) -> Config {
+        Config::for_tests(&format!(
+            r#"
+            mode = "enforce"
+            [[issuer]]
+            name = "corp"
+            issuer = "https://idp.example"
+            audience = ["{audience}"]
+            algorithms = ["ES256"]
+            keys = {{ discovery = true }}
+            accept = ["bare"]
+            {services}"#
+        ))
+    }
+
+    fn service(name: &str, port: u16, allow: &str, ttl: &str) -> String {
+        format!("[[service]]\nname = \"{name}\"\nports = [\"tcp/{port}\"]\nallow = \"{allow}\"\nttl = \"{ttl}\"\n")
+    }
+
+    #[test]
+    fn p2_a_digest_follows_what_is_allowed_and_nothing_else() {
+        let digests = |services: &str, audience| rule_digests(&config(services, audience));
+        let (a, b) = (service("a", 1, "true", "30s"), service("b", 2, "true", "30s"));
+        let before = digests(&(a.clone() + &b), "x");
+        assert_eq!(digests(&(b.clone() + &a), "x"), before, "order");
+        assert_eq!(digests(&(service("a", 1, "true", "60s") + &b), "x"), before, "TTL");
+        for (what, changed) in [("allow", service("a", 1, "false", "30s")), ("port", service("a", 3, "true", "30s"))] {
+            let after = digests(&(changed + &b), "x");
+            assert_ne!(after["a"], before["a"], "{what}");
+            assert_eq!(after["b"], before["b"], "{what}");
+        }
+        assert_ne!(digests(&(a + &b), "y")["a"], before["a"], "issuer");
+    }
 }

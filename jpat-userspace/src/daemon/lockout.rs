@@ -31,6 +31,11 @@ pub(super) fn check(config: &Config, options: &Options) -> anyhow::Result<()> {
     )
 }
 
+/// The address from which the caller is logged in, if through SSH.
+pub(super) fn own_peer() -> Option<IpAddr> {
+    own_connection().map(|connection| connection.peer.ip())
+}
+
 /// An SSH session's two ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Connection {

@@ -1,4 +1,4 @@
-//! `check`, `explain` and `detach`: what `jpatd` does without a running controller.
+//! `init`, `check`, `explain` and `detach`: what `jpatd` does without a running controller.
 
 use std::{
     fs,
@@ -11,12 +11,13 @@ use std::{
 
 use anyhow::Context as _;
 
-use super::load;
+use super::{load, lockout};
 use crate::{
     check::{self, HostFacts},
     clock::{self, Now, UnixTime},
     config::{Config, KeySource},
     explain::{self, Decision},
+    init,
     output::{self, Format},
 };
 
@@ -28,6 +29,18 @@ pub(super) struct Question {
     pub(super) source: IpAddr,
     pub(super) at: Option<jiff::Timestamp>,
     pub(super) jwks: Option<PathBuf>,
+}
+
+pub(super) fn init(out: PathBuf, interface: Option<String>) -> anyhow::Result<ExitCode> {
+    let written = init::init(&init::Options::new(out, interface, lockout::own_peer()), &HostFacts::read())?;
+    let allowed = written.always_allowed.map_or_else(
+        || "you are not logged in through SSH, so no address is always allowed: see [always_allow]".to_owned(),
+        |peer| format!("your address {peer} is always allowed"),
+    );
+    output::talk(&format!("wrote {} (audit mode: nothing is dropped yet); {allowed}", written.config.display()));
+    output::talk("next, as root; then as yourself; then from the client:");
+    output::fact(&written.next.join("\n"));
+    Ok(ExitCode::SUCCESS)
 }
 
 pub(super) fn check(config: &Path, format: Format) -> anyhow::Result<ExitCode> {

@@ -32,19 +32,19 @@ impl Runtime {
                     ModeName::Enforce => MODE_ENFORCE,
                     ModeName::Audit => MODE_AUDIT,
                 };
-                self.write_settings(|settings| settings.mode = number).map_err(|error| format!("{error:#}"))?;
+                self.core.write_settings(|settings| settings.mode = number).map_err(|error| format!("{error:#}"))?;
                 Ok(Response::Mode { mode })
             }
             Request::Confirm => {
                 if self.trial_ends.is_none() {
                     return Err("there is no trial to confirm: what is attached stays anyway".to_owned());
                 }
-                self.datapath.pin().map_err(|error| format!("{:#}", anyhow::Error::from(error)))?;
+                self.core.datapath.pin().map_err(|error| format!("{:#}", anyhow::Error::from(error)))?;
                 self.trial_ends = None;
                 Ok(Response::Confirmed)
             }
             Request::GrantsList => {
-                Ok(Response::Grants { grants: self.gate.grants(now).into_iter().map(grant).collect() })
+                Ok(Response::Grants { grants: self.core.gate.grants(now).into_iter().map(grant).collect() })
             }
             Request::GrantsAdd { source, service, ttl_seconds } => {
                 let mut opening = self.opening(&service)?;
@@ -54,7 +54,7 @@ impl Runtime {
                         return Err(format!("a grant lasts from 1 to {} seconds", MAX_TTL.as_secs()));
                     }
                 }
-                let added = self.gate.add(source, &opening, by, now);
+                let added = self.core.gate.add(source, &opening, by, now);
                 added.map(|view| Response::Added { grant: grant(view) }).map_err(|refusal| refusal.text().to_owned())
             }
             Request::GrantsRevoke { source: None, service: None, principal: None } => {
@@ -64,9 +64,9 @@ impl Runtime {
                 let service = service.map(|name| self.opening(&name)).transpose()?.map(|opening| opening.service);
                 let selector =
                     Selector { source: source.map(|net: IpNet| net.trunc()), service, principal, token_id: None };
-                Ok(Response::Revoked { count: self.gate.revoke(&selector, by, now) })
+                Ok(Response::Revoked { count: self.core.gate.revoke(&selector, by, now) })
             }
-            Request::GrantsFlush => Ok(Response::Flushed { generation: self.gate.flush(by, now) }),
+            Request::GrantsFlush => Ok(Response::Flushed { generation: self.core.gate.flush(by, now) }),
             Request::Reload => match reload::reload(self) {
                 Ok(warnings) => Ok(Response::Reloaded { warnings }),
                 Err(error) => {
@@ -89,7 +89,7 @@ impl Runtime {
     fn status(&self) -> Status {
         let (snapshot, now) = (self.snapshot(), clock::now());
         let config = &snapshot.config;
-        let settings = self.datapath.tables().settings().unwrap_or_default();
+        let settings = self.core.datapath.tables().settings().unwrap_or_default();
         let issuers = config.issuers.iter().map(|issuer| {
             let held = snapshot.keys.held(&issuer.name);
             Issuer {
@@ -105,10 +105,11 @@ impl Runtime {
             config: config.path.display().to_string(),
             config_generation: snapshot.generation,
             uptime_seconds: self.started.boot.until(now.boot).as_secs(),
-            pinned: self.datapath.is_pinned(),
+            pinned: self.core.datapath.is_pinned(),
             trial_seconds: self.trial_ends.map(|end| now.boot.until(end).as_secs()),
             knock_port: config.listen.port,
             interfaces: self
+                .core
                 .datapath
                 .attached()
                 .map(|attached| Interface {
@@ -117,8 +118,8 @@ impl Runtime {
                     why: attached.why.clone(),
                 })
                 .collect(),
-            grants: self.gate.entries(),
-            grants_capacity: self.usable,
+            grants: self.core.gate.entries(),
+            grants_capacity: self.core.usable,
             services: config
                 .services
                 .iter()
@@ -136,11 +137,11 @@ impl Runtime {
     fn alarms(&self) -> Vec<String> {
         let mut alarms = self.unready();
         alarms.extend(self.reload_error.as_ref().map(|error| format!("the last reload was refused: {error}")));
-        if self.gate.entries() * 5 > self.usable as usize * 4 {
-            alarms.push(format!("{} of {} grants are in use", self.gate.entries(), self.usable));
+        if self.core.gate.entries() * 5 > self.core.usable as usize * 4 {
+            alarms.push(format!("{} of {} grants are in use", self.core.gate.entries(), self.core.usable));
         }
-        if self.audit.dropped() > 0 {
-            alarms.push(format!("{} audit lines were lost", self.audit.dropped()));
+        if self.core.audit.dropped() > 0 {
+            alarms.push(format!("{} audit lines were lost", self.core.audit.dropped()));
         }
         alarms
     }

@@ -12,23 +12,23 @@ use tokio::{
 };
 
 use super::{
-    Options, reload,
+    Options,
+    core::Core,
+    reload,
     watch::readable,
     workers::{Done, Workers},
 };
 use crate::{
     admin::{self, server::Asked},
-    audit::AuditLog,
     clock::{self, BootTime, Now},
     config::{Admin, Destinations},
-    datapath::{DataPath, addresses, ring::Ring},
-    gate::{Command, Gate},
+    datapath::{addresses, ring::Ring},
     keyring::{
         Held, cache,
         fetch::{self, FetchError, Fetched},
         refresh::{Fetch, Refresher},
     },
-    metrics::{self, Metrics, server::Probe},
+    metrics::{self, server::Probe},
     refusal::Refusal,
     snapshot::Snapshot,
     verify::{Job, Outcome},
@@ -44,11 +44,7 @@ const MAX_SLEEP: Duration = Duration::from_secs(1);
 pub(super) struct Parts {
     pub(super) options: Options,
     pub(super) snapshot: Snapshot,
-    pub(super) datapath: DataPath,
-    pub(super) gate: Gate,
-    pub(super) audit: AuditLog,
-    pub(super) usable: u32,
-    pub(super) generation: u32,
+    pub(super) core: Core,
     pub(super) started: Now,
 }
 
@@ -62,13 +58,8 @@ pub(super) struct End {
 pub(super) struct Runtime {
     pub(super) options: Options,
     pub(super) snapshots: Arc<ArcSwap<Snapshot>>,
-    pub(super) datapath: DataPath,
-    pub(super) gate: Gate,
-    pub(super) audit: AuditLog,
-    pub(super) metrics: Metrics,
+    pub(super) core: Core,
     pub(super) refresher: Refresher,
-    pub(super) usable: u32,
-    pub(super) generation: u32,
     pub(super) started: Now,
     pub(super) trial_ends: Option<BootTime>,
     pub(super) reload_error: Option<String>,
@@ -94,10 +85,10 @@ struct Sources {
 }
 
 impl Runtime {
-    pub(super) fn new(parts: Parts) -> anyhow::Result<Starting> {
-        let Parts { options, snapshot, mut datapath, gate, audit, usable, generation, started } = parts;
+    pub(super) fn prepare(parts: Parts) -> anyhow::Result<Starting> {
+        let Parts { options, snapshot, mut core, started } = parts;
         let config = Arc::clone(&snapshot.config);
-        let ring = datapath.take_ring().context("the knock ring was taken before")?;
+        let ring = core.datapath.take_ring().context("the knock ring was taken before")?;
         let snapshots = Arc::new(ArcSwap::from_pointee(snapshot));
         let (workers, done) =
             Workers::start(config.limits.workers, &snapshots).context("starting verification threads")?;
@@ -120,13 +111,8 @@ impl Runtime {
             trial_ends: options.trial.map(|trial| clock::now().boot.after(trial)),
             options,
             snapshots,
-            datapath,
-            gate,
-            audit,
-            metrics: Metrics::default(),
+            core,
             refresher: Refresher::new(&config.issuers, started.boot),
-            usable,
-            generation,
             started,
             reload_error: None,
             admin,
@@ -145,46 +131,7 @@ impl Runtime {
 
     /// Executes what the gate wants done.
     pub(super) fn settle(&mut self) {
-        while let Some(command) = self.gate.next_command() {
-            match command {
-                Command::Write { key, value, knock } => match self.datapath.tables_mut().write_grant(&key, &value) {
-                    Ok(()) => {
-                        if let Some(accepted) = knock {
-                            let took = accepted.received.until(clock::now().boot);
-                            self.metrics.granted(accepted.renewed, took);
-                        }
-                    }
-                    Err(error) => {
-                        tracing::error!("writing a grant: {error:#}");
-                        self.gate.write_failed(key, clock::now());
-                    }
-                },
-                Command::Delete { key } => {
-                    if let Err(error) = self.datapath.tables_mut().delete_grant(&key) {
-                        tracing::error!("deleting a grant: {error:#}");
-                    }
-                }
-                Command::SetGeneration(generation) => {
-                    self.generation = generation;
-                    if let Err(error) = self.write_settings(|settings| settings.generation = generation) {
-                        tracing::error!("raising the generation: {error:#}");
-                    }
-                }
-                Command::Refused(refusal) => self.metrics.refused(refusal),
-                Command::Audit(event) => self.audit.write(&event),
-            }
-        }
-    }
-
-    /// Changes the live settings.
-    pub(super) fn write_settings(
-        &mut self,
-        change: impl FnOnce(&mut jpat_common::settings::Settings),
-    ) -> Result<(), crate::datapath::error::DataPathError> {
-        let tables = self.datapath.tables_mut();
-        let mut settings = tables.settings()?;
-        change(&mut settings);
-        tables.write_settings(&settings)
+        self.core.settle();
     }
 
     async fn run(mut self, mut sources: Sources) -> anyhow::Result<End> {
@@ -218,7 +165,7 @@ impl Runtime {
                     let mut taken = 0;
                     while taken < BATCH && let Some(datagram) = guard.get_inner_mut().next_knock() {
                         taken += 1;
-                        if let Some(job) = self.gate.admit(&datagram, clock::now()) {
+                        if let Some(job) = self.core.gate.admit(&datagram, clock::now()) {
                             self.verify(job);
                         }
                     }
@@ -238,13 +185,13 @@ impl Runtime {
     }
 
     fn next_timeout(&self) -> Option<BootTime> {
-        [self.gate.poll_timeout(), self.refresher.poll_timeout(), self.trial_ends].into_iter().flatten().min()
+        [self.core.gate.poll_timeout(), self.refresher.poll_timeout(), self.trial_ends].into_iter().flatten().min()
     }
 
     fn on_time(&mut self) {
         let now = clock::now();
-        if self.gate.poll_timeout().is_some_and(|due| due <= now.boot) {
-            self.gate.handle_timeout(now);
+        if self.core.gate.poll_timeout().is_some_and(|due| due <= now.boot) {
+            self.core.gate.handle_timeout(now);
         }
         if self.refresher.poll_timeout().is_some_and(|due| due <= now.boot) {
             let config = Arc::clone(&self.snapshots.load().config);
@@ -266,7 +213,7 @@ impl Runtime {
         let id = job.id;
         if !self.workers.verify(job) {
             tracing::error!("a verification thread is gone");
-            self.gate.abandon(id);
+            self.core.gate.abandon(id);
         }
     }
 
@@ -279,7 +226,7 @@ impl Runtime {
         {
             self.refresher.want(issuer, now.boot);
         }
-        if let Some(again) = self.gate.conclude(job, snapshot_generation, outcome, now) {
+        if let Some(again) = self.core.gate.conclude(job, snapshot_generation, outcome, now) {
             self.verify(again);
         }
         self.settle();
@@ -335,14 +282,14 @@ impl Runtime {
         if self.snapshots.load().config.listen.destinations != Destinations::Local {
             return;
         }
-        let written = addresses::local().and_then(|local| self.datapath.tables_mut().write_destinations(&local));
+        let written = addresses::local().and_then(|local| self.core.datapath.tables_mut().write_destinations(&local));
         if let Err(error) = written {
             tracing::error!("this host's addresses changed and could not be followed: {error:#}");
         }
     }
 
     fn on_hangup(&mut self) {
-        if let Err(error) = self.audit.reopen() {
+        if let Err(error) = self.core.audit.reopen() {
             tracing::error!("{error}");
         }
         match reload::reload(self) {
@@ -365,45 +312,11 @@ impl Runtime {
         End { exit: ExitCode::SUCCESS, detach }
     }
 
-    /// What a scrape reads.
-    pub(super) fn view(&self) -> metrics::View {
-        let (snapshot, now) = (self.snapshots.load(), clock::now());
-        let names: Vec<_> = snapshot.service_ids.iter().map(|(name, id)| (*id, name.as_str())).collect();
-        let counts = crate::datapath::counters::read(self.datapath.tables(), names.iter().map(|(id, _)| *id));
-        let counts = counts.unwrap_or_else(|error| {
-            tracing::error!("reading counters: {error:#}");
-            Vec::new()
-        });
-        let name = |id| names.iter().find(|(known, _)| *known == id).map_or("", |(_, name)| *name).to_owned();
-        let ring_full = jpat_common::reason::DropReason::KnockRingFull.as_str();
-        metrics::View {
-            ring_lost: counts.iter().filter(|count| count.reason == ring_full).map(|count| count.packets).sum(),
-            packets: counts.into_iter().map(|count| (name(count.service), count)).collect(),
-            grants: self.gate.entries(),
-            capacity: self.usable,
-            key_ages: snapshot
-                .config
-                .issuers
-                .iter()
-                .filter_map(|issuer| Some((issuer.name.clone(), snapshot.keys.held(&issuer.name)?)))
-                .map(|(name, held)| (name, held.fetched.until(now.unix).as_secs_f64()))
-                .collect(),
-            audit_lost: self.audit.dropped(),
-            config_generation: snapshot.generation,
-            reload_ok: self.reload_error.is_none(),
-            enforcing: self
-                .datapath
-                .tables()
-                .settings()
-                .is_ok_and(|settings| settings.mode != jpat_common::settings::MODE_AUDIT),
-        }
-    }
-
     /// Why knocks would not be answered as they should.
     pub(super) fn unready(&self) -> Vec<String> {
         let (snapshot, now) = (self.snapshots.load(), clock::now());
         let mut reasons = Vec::new();
-        if self.datapath.attached().next().is_none() {
+        if self.core.datapath.attached().next().is_none() {
             reasons.push("not attached to any interface".to_owned());
         }
         if !snapshot.config.issuers.iter().any(|issuer| snapshot.keys.usable(issuer, now.unix).is_some()) {
@@ -412,10 +325,14 @@ impl Runtime {
         reasons
     }
 
+    fn view(&self) -> metrics::View {
+        metrics::View { reload_ok: self.reload_error.is_none(), ..self.core.view(&self.snapshots.load()) }
+    }
+
     fn on_probe(&self, probe: Probe) {
         // A prober that is gone needs no answer.
         match probe {
-            Probe::Scrape(answer) => drop(answer.send(self.metrics.encode(self.view()).unwrap_or_default())),
+            Probe::Scrape(answer) => drop(answer.send(self.core.metrics.encode(self.view()).unwrap_or_default())),
             Probe::Ready(answer) => drop(answer.send(self.unready())),
             Probe::Live(answer) => drop(answer.send(())),
         }

@@ -1,4 +1,4 @@
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use aws_lc_rs::{
     rand::SystemRandom,
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     clock::BootTime,
-    config::{Config, Issuer, KeySource, ReplayMode},
+    config::{Config, ReplayMode},
     keyring::{Held, KeyRing},
     policy::{Owner, Policy, RuleOutcome, tests::config},
     token::{install_crypto, keys::KeySet},
@@ -213,24 +213,9 @@ impl Lab {
         let (x, y) = key.public_key().as_ref()[1..].split_at(32);
         let (x, y) = (URL_SAFE_NO_PAD.encode(x), URL_SAFE_NO_PAD.encode(y));
         let jwks = json!({ "keys": [{ "kty": "EC", "crv": "P-256", "kid": "k1", "x": x, "y": y }] }).to_string();
-        let algorithms = vec![jsonwebtoken::Algorithm::ES256];
-        let (keys, _) = KeySet::from_jwks(jwks.as_bytes(), &algorithms).unwrap();
-        let mut config =
+        let (keys, _) = KeySet::from_jwks(jwks.as_bytes(), &[jsonwebtoken::Algorithm::ES256]).unwrap();
+        let config =
             config(&[("listings", EXAMPLE), ("b", "claims.b")], &[("left", r#"claims.sub in ["employee:nobody"]"#)]);
-        config.issuers = vec![Issuer {
-            name: "corp".to_owned(),
-            issuer: "https://idp.example".to_owned(),
-            audience: vec!["jpat://lab".to_owned()],
-            algorithms,
-            keys: KeySource::Discovery,
-            accept_bare: true,
-            replay: ReplayMode::BindSource,
-            typ: vec!["jwt".to_owned()],
-            leeway: Duration::from_secs(10),
-            max_lifetime: Duration::from_secs(86_400),
-            max_stale: Duration::from_secs(43_200),
-            allow_http: false,
-        }];
         let ids = [("listings".to_owned(), 1), ("b".to_owned(), 2)].into();
         let policy = Arc::new(Policy::compile(&config, &ids).unwrap());
         let keys = Arc::new(KeyRing::default().with("corp", Held { keys: Arc::new(keys), fetched: NOW.unix }));

@@ -1,17 +1,12 @@
 mod compilation;
 mod failure;
 
-use std::{path::PathBuf, time::Duration};
-
 use serde_json::{Value as Json, json};
 
 use super::*;
 use crate::{
     clock::{BootTime, UnixTime},
-    config::{
-        Admin, AttachMode, Audit, DenyRule, Destinations, InterfacePattern, Limits, Listen, Mode, PortRange,
-        PrefixWidths, Protocol,
-    },
+    config::DenyRule,
 };
 
 const EXAMPLE: &str = r#"claims.sub.startsWith("employee:")
@@ -249,46 +244,34 @@ fn ids() -> BTreeMap<String, ServiceId> {
     ["a", "b", "c", "listings"].into_iter().map(str::to_owned).zip(1..).collect()
 }
 
-/// A configuration with these services, of issuer `corp`, and these deny rules.
+/// A configuration with these services, of issuer `corp`, and these deny rules. Rules may be broken.
 pub(crate) fn config(services: &[(&str, &str)], deny: &[(&str, &str)]) -> Config {
-    let service = |(at, (name, allow)): (usize, &(&str, &str))| {
-        let port = 8443 + u16::try_from(at).unwrap();
-        Service {
-            name: (*name).to_owned(),
-            issuers: vec!["corp".to_owned()],
-            ports: vec![PortRange { protocol: Protocol::Tcp, first: port, last: port }],
-            allow: (*allow).to_owned(),
-            ttl: Duration::from_secs(30),
-            prefix: PrefixWidths { v4: 32, v6: 128 },
-        }
+    let mut config = Config::for_tests(
+        r#"
+        mode = "enforce"
+        [[issuer]]
+        name = "corp"
+        issuer = "https://idp.example"
+        audience = ["jpat://lab"]
+        algorithms = ["ES256"]
+        keys = { discovery = true }
+        accept = ["bare"]
+        replay = "bind-source"
+        [[service]]
+        name = "model"
+        ports = ["tcp/8443"]
+        allow = "true"
+        ttl = "30s"
+        "#,
+    );
+    let model = config.services[0].clone();
+    let service = |(name, allow): &(&str, &str)| Service {
+        name: (*name).to_owned(),
+        allow: (*allow).to_owned(),
+        ..model.clone()
     };
-    Config {
-        source: Default::default(),
-        path: PathBuf::from("jpat.toml"),
-        mode: Mode::Enforce,
-        state: PathBuf::from("state"),
-        pins: PathBuf::from("pins"),
-        listen: Listen {
-            interfaces: vec![InterfacePattern::External],
-            attach: AttachMode::Auto,
-            port: 1337,
-            destinations: Destinations::Local,
-            drop_tunnels: false,
-        },
-        always_allow: vec![],
-        issuers: vec![],
-        services: services.iter().enumerate().map(service).collect(),
-        deny: deny.iter().map(|(name, when)| DenyRule { name: (*name).to_owned(), when: (*when).to_owned() }).collect(),
-        limits: Limits {
-            grants: 4096,
-            sources_per_principal: 64,
-            workers: 1,
-            queue: 16,
-            bare_per_second: 100,
-            replay_entries: 1024,
-        },
-        audit: Audit::Journal,
-        admin: Admin { socket: PathBuf::from("admin.sock"), read: vec![], change: vec![], metrics: None },
-        source: std::sync::Arc::default(),
-    }
+    config.services = services.iter().map(service).collect();
+    config.deny =
+        deny.iter().map(|(name, when)| DenyRule { name: (*name).to_owned(), when: (*when).to_owned() }).collect();
+    config
 }

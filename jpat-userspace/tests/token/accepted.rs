@@ -1,10 +1,16 @@
 //! What must get in, and what is then known of it.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use jpat_userspace::{
-    clock::UnixTime,
+    clock::{BootTime, UnixTime},
+    config::ReplayMode,
+    knock::{Form, Knock},
+    policy::Policy,
+    refusal::Refusal,
+    snapshot::Snapshot,
     token::{TokenId, keys::KeySet},
+    verify::{NoRecord, Outcome, verify},
 };
 use jsonwebtoken::Algorithm;
 use serde_json::json;
@@ -60,6 +66,40 @@ fn every_check_of_a_good_token_is_reported_in_order() {
     assert_eq!(detail("max_lifetime"), "65s, at most 3600s");
 }
 
+/// The whole worker step: a datagram's knock and a snapshot in, services out.
+#[test]
+fn a_knock_opens_what_the_policy_says() {
+    let bench = Bench::new();
+    let ids: BTreeMap<String, u32> = [("listings".to_owned(), 7)].into();
+    let snapshot = Snapshot {
+        generation: 1,
+        policy: Arc::new(Policy::compile(&bench.config, &ids).unwrap()),
+        config: Arc::new(bench.config.clone()),
+        keys: Arc::new(bench.ring.clone()),
+        service_ids: Arc::new(ids),
+    };
+    let outcome = |token: String| {
+        let source = "192.0.2.7".parse().unwrap();
+        let knock = Knock { form: Form::Bare, token, source, received: BootTime(1) };
+        verify(&knock, &snapshot, bench.now, &mut NoRecord)
+    };
+    let Outcome::Allowed(allowed) = outcome(bench.good()) else { panic!("refused") };
+    assert_eq!(
+        allowed.openings.iter().map(|opening| (opening.service, &*opening.name)).collect::<Vec<_>>(),
+        [(7, "listings")]
+    );
+    assert_eq!(allowed.replay, ReplayMode::BindSource);
+    assert_eq!(allowed.token.principal().subject, "employee:alice");
+    let refused = |token| match outcome(token) {
+        Outcome::Denied(denied) => denied,
+        Outcome::Allowed(allowed) => panic!("{allowed:?}"),
+    };
+    let guest = refused(bench.token(&claims().set("sub", "\"guest:bob\"")));
+    assert_eq!((guest.refusal, guest.who.unwrap().principal.subject), (Refusal::NotAllowed, "guest:bob".to_owned()));
+    // Policy never sees what did not verify, whatever it says.
+    assert_eq!(refused(bench.token(&claims().set("exp", "1"))).refusal, Refusal::Expired);
+}
+
 #[test]
 fn every_algorithm() {
     let secret = [0x5a; 64];
@@ -102,7 +142,7 @@ fn headers_and_claims_of_real_identity_providers() {
         ("typ in capitals, with application/", header.clone().set("typ", "\"application/AT+JWT\"")),
         ("x5t and x5t#S256", header.clone().set("x5t", "\"abc\"").set("x5t#S256", "\"abc\"")),
         ("cty and a private member", header.clone().set("cty", "\"x\"").set("ver", "{\"a\":1}")),
-        ("no kid, one key", header.clone().without("kid")),
+        ("no kid, one key", header.without("kid")),
     ] {
         bench.accepted(why, &bench.sign(&header, &claims()));
     }
@@ -130,7 +170,7 @@ fn p3_exp_is_exact_to_the_nanosecond() {
     bench.now.unix = UnixTime::from_secs(NOW).after(Duration::from_nanos(499_999_999));
     assert_eq!(bench.accepted("before", &token).expires(), UnixTime::from_secs(NOW).after(Duration::from_millis(500)));
     bench.now.unix = UnixTime::from_secs(NOW).after(Duration::from_millis(500));
-    bench.refused("at exp", &token, jpat_userspace::refusal::Refusal::Expired);
+    bench.refused("at exp", &token, Refusal::Expired);
 }
 
 /// (r, n - s) is as good an ECDSA signature as (r, s). The token stays the same one, so replay protection holds.
@@ -179,5 +219,5 @@ fn p4_stale_keys_serve_through_an_outage_up_to_max_stale() {
     bench.now.unix = UnixTime::from_secs(NOW + 600);
     bench.accepted("at max_stale", &token);
     bench.now.unix = UnixTime::from_secs(NOW + 601);
-    bench.refused("later", &token, jpat_userspace::refusal::Refusal::NoKeys);
+    bench.refused("later", &token, Refusal::NoKeys);
 }

@@ -1,17 +1,16 @@
 //! One issuer with one ES256 key, a clock that stands still, and a good token to spoil.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::{Arc, OnceLock};
 
 use jpat_userspace::{
     clock::{BootTime, Now, UnixTime},
-    config::{Admin, AttachMode, Audit, Config, Destinations, Issuer, KeySource, Limits, Listen, Mode, ReplayMode},
+    config::{Config, Issuer},
     keyring::{Held, KeyRing},
     knock::Form,
     refusal::{Refusal, Stage},
     token::{self, VerifiedToken, install_crypto, keys::KeySet},
     verify::{Denied, NoRecord, Record},
 };
-use jsonwebtoken::Algorithm;
 use serde_json::{Value, json};
 
 use crate::mint::{Members, Signer};
@@ -50,7 +49,8 @@ impl Bench {
         let algorithms = [signer.algorithm];
         let (keys, _) = KeySet::from_jwks(set(jwk).to_string().as_bytes(), &algorithms).unwrap();
         let unix = UnixTime::from_secs(NOW);
-        let config = config(vec![issuer("corp", ISS, &algorithms)]);
+        let mut config = config();
+        config.issuers[0].algorithms = algorithms.to_vec();
         let ring = KeyRing::default().with("corp", Held { keys: Arc::new(keys), fetched: unix });
         Self { signer, config, ring, now: Now { boot: BootTime(77), unix } }
     }
@@ -124,48 +124,40 @@ pub(crate) fn claims() -> Members {
     ])
 }
 
-pub(crate) fn issuer(name: &str, iss: &str, algorithms: &[Algorithm]) -> Issuer {
-    Issuer {
-        name: name.to_owned(),
-        issuer: iss.to_owned(),
-        audience: vec![AUD.to_owned(), "jpat://also".to_owned()],
-        algorithms: algorithms.to_vec(),
-        keys: KeySource::Discovery,
-        accept_bare: true,
-        replay: ReplayMode::BindSource,
-        typ: ["jwt", "at+jwt", "jpat+jwt"].map(str::to_owned).to_vec(),
-        leeway: Duration::from_secs(10),
-        max_lifetime: Duration::from_secs(3600),
-        max_stale: Duration::from_secs(600),
-    }
+/// One bare issuer `corp`, one service that its employees may reach.
+const FILE: &str = r#"
+mode = "enforce"
+[[issuer]]
+name = "corp"
+issuer = "https://idp.example"
+audience = ["jpat://prod", "jpat://also"]
+algorithms = ["ES256"]
+keys = { discovery = true }
+accept = ["bare"]
+replay = "bind-source"
+typ = ["JWT", "at+jwt", "jpat+jwt"]
+leeway = "10s"
+max_lifetime = "1h"
+max_stale = "10m"
+[[service]]
+name = "listings"
+ports = ["tcp/8443"]
+allow = 'claims.sub.startsWith("employee:") && header.alg == "ES256" && knock.form == "bare"'
+ttl = "30s"
+"#;
+
+pub(crate) fn config() -> Config {
+    static CONFIG: OnceLock<Config> = OnceLock::new();
+    let read = || {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("jpat.toml");
+        std::fs::write(&path, FILE).unwrap();
+        Config::load(&path).unwrap_or_else(|errors| panic!("{errors:#?}")).0
+    };
+    CONFIG.get_or_init(read).clone()
 }
 
-pub(crate) fn config(issuers: Vec<Issuer>) -> Config {
-    Config {
-        path: "jpat.toml".into(),
-        mode: Mode::Enforce,
-        state: "state".into(),
-        pins: "pins".into(),
-        listen: Listen {
-            interfaces: Vec::new(),
-            attach: AttachMode::Auto,
-            port: 1337,
-            destinations: Destinations::Local,
-            drop_tunnels: false,
-        },
-        always_allow: Vec::new(),
-        issuers,
-        services: Vec::new(),
-        deny: Vec::new(),
-        limits: Limits {
-            grants: 4096,
-            sources_per_principal: 64,
-            workers: 1,
-            queue: 16,
-            bare_per_second: 100,
-            replay_entries: 1024,
-        },
-        audit: Audit::Journal,
-        admin: Admin { socket: "admin.sock".into(), read: Vec::new(), change: Vec::new(), metrics: None },
-    }
+/// Another issuer like `corp`.
+pub(crate) fn issuer(name: &str, iss: &str) -> Issuer {
+    Issuer { name: name.to_owned(), issuer: iss.to_owned(), ..config().issuers[0].clone() }
 }

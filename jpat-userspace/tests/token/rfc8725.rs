@@ -102,7 +102,7 @@ fn rfc8725_3_8_validate_issuer_and_subject() {
     let other = Signer::es256();
     let jwk = other.jwk_with(json!({ "kid": "k1" }));
     let (keys, _) = KeySet::from_jwks(json!({ "keys": [jwk] }).to_string().as_bytes(), &[Algorithm::ES256]).unwrap();
-    bench.config.issuers.push(issuer("other", "https://other.example", &[Algorithm::ES256]));
+    bench.config.issuers.push(issuer("other", "https://other.example"));
     let held = jpat_userspace::keyring::Held { keys: std::sync::Arc::new(keys), fetched: bench.now.unix };
     bench.ring = bench.ring.clone().with("other", held);
     let theirs = claims().set("iss", "\"https://other.example\"");

@@ -68,5 +68,7 @@ fn llvm(lib: &Path) -> Option<PathBuf> {
 }
 
 pub(super) fn by_hand() -> String {
-    format!("    rustup toolchain install {CHANNEL} --profile minimal -c rust-src -c clippy\n")
+    format!(
+        "    rustup toolchain install {CHANNEL} --profile minimal -c rust-src -c clippy    # rustup: https://rustup.rs\n"
+    )
 }
