@@ -13,9 +13,9 @@ pub(crate) fn text(stage: &Stage, ttl: Duration) -> Result<String> {
     let (v4, v6) = (Member::Host.address(Family::V4), Member::Host.address(Family::V6));
     let url = format!("https://{v4}:{PORT}/");
     let curl = |who, url: &str| inside(who, &format!("curl -k --max-time 2 '{url}'"));
-    let knock = |host: &dyn std::fmt::Display, token: Token| {
+    let knock = |host: &dyn std::fmt::Display, token: Token, more: &str| {
         let token = quoted(&token.path());
-        inside("client", &format!("{jpat} knock {host} --bare --token-file {token} --wait tcp/{PORT}"))
+        inside("client", &format!("{jpat} knock {host} --bare --token-file {token} --wait tcp/{PORT}{more}"))
     };
     let seconds = ttl.as_secs();
     let refused = curl("client", &url);
@@ -53,11 +53,11 @@ Ctrl-C ends the lab and leaves nothing behind. Events:
 ",
         client = Member::Client.address(Family::V4),
         stranger = Member::Stranger.address(Family::V4),
-        knock = knock(&v4, Token::Good),
+        knock = knock(&v4, Token::Good, ""),
         stranger_curl = curl("stranger", &url),
-        expired = knock(&v4, Token::Expired),
-        doge = knock(&v4, Token::Doge),
-        knock6 = knock(&v6, Token::Good),
+        expired = knock(&v4, Token::Expired, " --force"),
+        doge = knock(&v4, Token::Doge, ""),
+        knock6 = knock(&v6, Token::Good, ""),
         curl6 = curl("client", &format!("https://[{v6}]:{PORT}/")),
         status = format_args!("{}{jpat} status --socket {}", sudo(), quoted(&socket())),
         grants = format_args!("{}{jpat} grants list --socket {}", sudo(), quoted(&socket())),
