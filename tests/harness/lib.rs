@@ -1,1 +1,5 @@
+//! What the privileged tests share.
 
+pub mod packet;
+pub mod vectors;
+pub mod world;
