@@ -19,7 +19,15 @@ fn main() -> Result<(), Box<dyn Error>> {
         Path::new(&env::var("CARGO_MANIFEST_DIR")?).parent().ok_or("no workspace above jpat-userspace")?.to_owned();
     let ebpf = workspace.join("target/ebpf");
     let description = ebpf.join("toolchain");
-    for input in ["jpat-ebpf", "jpat-common", "Cargo.toml", "Cargo.lock", ".cargo/config.toml"] {
+    for input in [
+        "jpat-ebpf/src",
+        "jpat-ebpf/Cargo.toml",
+        "jpat-common/src",
+        "jpat-common/Cargo.toml",
+        "Cargo.toml",
+        "Cargo.lock",
+        ".cargo/config.toml",
+    ] {
         rerun_if_changed(&workspace.join(input));
     }
     rerun_if_changed(&description);
@@ -47,13 +55,15 @@ fn compile(workspace: &Path, target_dir: &Path, toolchain: &str) -> Result<PathB
             cargo.env_remove(name);
         }
     }
+    // The outer cargo's library path would give the inner rustc another toolchain's driver, and with it its sysroot.
+    cargo.env_remove("LD_LIBRARY_PATH");
     // `RUSTC_BOOTSTRAP` because the BPF target is unstable; here alone, or half of the host's crates change with it.
     cargo
         .env("RUSTC_BOOTSTRAP", "1")
         .env("RUSTC", program("rustc")?)
         .env("CARGO_ENCODED_RUSTFLAGS", rustflags()?)
         .current_dir(workspace)
-        .args(["build", "--quiet", "--locked", "--release", "--package", "jpat-ebpf", "--bin", "jpat"])
+        .args(["build", "--quiet", "--locked", "--release", "--package", "jpat-ebpf", "--bin", "jpat-xdp"])
         .args(["--target", TARGET, "--target-dir"])
         .arg(target_dir);
     if program("build-std")? == "yes" {
@@ -63,7 +73,7 @@ fn compile(workspace: &Path, target_dir: &Path, toolchain: &str) -> Result<PathB
     if !status.success() {
         return Err(format!("the eBPF build failed: {} ended with {status}", cargo.get_program().display()).into());
     }
-    Ok(target_dir.join(TARGET).join("release/jpat"))
+    Ok(target_dir.join(TARGET).join("release/jpat-xdp"))
 }
 
 /// Debug information becomes BTF, which the loader and the verifier's log read.
@@ -78,7 +88,6 @@ fn rustflags() -> Result<String, env::VarError> {
     .join("\x1f"))
 }
 
-#[expect(clippy::print_stdout, reason = "how a build script speaks to cargo")]
 fn rerun_if_changed(path: &Path) {
     println!("cargo::rerun-if-changed={}", path.display());
 }

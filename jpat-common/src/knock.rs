@@ -48,6 +48,6 @@ crate::pod!(KnockMeta, KnockRecord);
 
 const _: () = {
     assert!(size_of::<KnockMeta>() == 56 && align_of::<KnockMeta>() == 8);
-    assert!(size_of::<KnockRecord>() == 56 + MAX_PAYLOAD && MAX_PAYLOAD % 8 == 0);
+    assert!(size_of::<KnockRecord>() == 56 + MAX_PAYLOAD && MAX_PAYLOAD.is_multiple_of(8));
     assert!(core::mem::offset_of!(KnockRecord, payload) == 56);
 };

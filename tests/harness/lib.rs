@@ -1,5 +1,28 @@
-//! What the privileged tests share.
+//! What JPAT's privileged tests and the lab stand on: network namespaces, real services in them, probes that tell
+//! silence from refusal, and the programs under test as children that never outlive their owner.
+#![forbid(unsafe_code)]
 
+// The stage.
+pub mod privileges;
+pub mod bpffs;
+pub mod netns;
+pub mod network;
+pub mod leftovers;
+pub mod process;
+pub mod binaries;
+
+// What lives on it.
+pub mod services;
+pub mod https;
+pub mod forge;
+
+// What looks at it.
+pub mod probe;
+pub mod capture;
+pub mod metrics;
+pub mod wait;
+
+// Frames, and what must become of them.
 pub mod packet;
 pub mod vectors;
 pub mod world;

@@ -1,1 +1,5 @@
-fn main() {}
+//! The client and admin tool of JPAT.
+
+fn main() -> std::process::ExitCode {
+    jpat_userspace::cli::main()
+}

@@ -1,1 +1,5 @@
-fn main() {}
+//! The controller.
+
+fn main() -> std::process::ExitCode {
+    jpat_userspace::daemon::cli::main()
+}

@@ -1,0 +1,201 @@
+//! `jpat status`, `mode`, `confirm`, `grants` and `reload`: requests over the controller's local socket.
+
+use std::{net::IpAddr, path::PathBuf, time::Duration};
+
+use clap::{Args, Subcommand};
+use ipnet::IpNet;
+use serde_json::Value;
+
+use super::{CliError, FormatOption, duration};
+use crate::{
+    admin::{DEFAULT_SOCKET, Grant, ModeName, Request, Response, Status, client},
+    output::{self, Format},
+};
+
+/// Where the controller listens, and how to print what it says.
+#[derive(Args, Debug)]
+pub(super) struct Asking {
+    /// The controller's local socket (`admin.socket`)
+    #[arg(long, env = "JPAT_SOCKET", default_value = DEFAULT_SOCKET, value_name = "PATH")]
+    socket: PathBuf,
+    #[command(flatten)]
+    output: FormatOption,
+}
+
+/// Modes as one types them.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(super) enum Mode {
+    /// Drop what may not pass
+    Enforce,
+    /// Count what would be dropped, and let it pass
+    Audit,
+}
+
+/// `jpat grants`
+#[derive(Subcommand, Debug)]
+pub(super) enum Grants {
+    /// Every live grant
+    List {
+        #[command(flatten)]
+        asking: Asking,
+    },
+    /// Open a service by hand
+    Add {
+        /// For which address
+        source: IpAddr,
+        /// Which service, by its configured name
+        service: String,
+        /// For how long; the service's own TTL if absent
+        #[arg(long, value_parser = duration, value_name = "TIME")]
+        ttl: Option<Duration>,
+        #[command(flatten)]
+        asking: Asking,
+    },
+    /// Take grants back; what is not named matches all
+    #[command(group = clap::ArgGroup::new("which").required(true).multiple(true))]
+    Revoke {
+        /// Of these sources
+        #[arg(long, group = "which", value_name = "ADDRESS[/BITS]", value_parser = prefix)]
+        source: Option<IpNet>,
+        /// Of this service
+        #[arg(long, group = "which")]
+        service: Option<String>,
+        /// Of this principal, as `grants list` shows it
+        #[arg(long, group = "which")]
+        principal: Option<String>,
+        #[command(flatten)]
+        asking: Asking,
+    },
+    /// Take every grant back, in one step
+    Flush {
+        #[command(flatten)]
+        asking: Asking,
+    },
+}
+
+pub(super) fn status(asking: &Asking) -> Result<(), CliError> {
+    ask(asking, &Request::Status)
+}
+
+pub(super) fn mode(asking: &Asking, mode: Mode) -> Result<(), CliError> {
+    let mode = match mode {
+        Mode::Enforce => ModeName::Enforce,
+        Mode::Audit => ModeName::Audit,
+    };
+    ask(asking, &Request::Mode { mode })
+}
+
+pub(super) fn confirm(asking: &Asking) -> Result<(), CliError> {
+    ask(asking, &Request::Confirm)
+}
+
+pub(super) fn reload(asking: &Asking) -> Result<(), CliError> {
+    ask(asking, &Request::Reload)
+}
+
+pub(super) fn grants(command: Grants) -> Result<(), CliError> {
+    match command {
+        Grants::List { asking } => ask(&asking, &Request::GrantsList),
+        Grants::Add { source, service, ttl, asking } => {
+            ask(&asking, &Request::GrantsAdd { source, service, ttl_seconds: ttl.map(|ttl| ttl.as_secs()) })
+        }
+        Grants::Revoke { source, service, principal, asking } => {
+            ask(&asking, &Request::GrantsRevoke { source, service, principal })
+        }
+        Grants::Flush { asking } => ask(&asking, &Request::GrantsFlush),
+    }
+}
+
+fn ask(asking: &Asking, request: &Request) -> Result<(), CliError> {
+    let response = client::request(&asking.socket, request)?;
+    if let Response::Refused { message } = response {
+        return Err(CliError::Refused(message));
+    }
+    match asking.output.format {
+        Format::Text => output::fact(&text(&response)),
+        Format::Json => output::json(serde_json::to_value(&response).unwrap_or(Value::Null)),
+    }
+    Ok(())
+}
+
+fn prefix(text: &str) -> Result<IpNet, String> {
+    let address = || text.parse::<IpAddr>().map(IpNet::from);
+    text.parse::<IpNet>()
+        .or_else(|_not_a_prefix| address())
+        .map_err(|_neither| "expected an address or a prefix, such as 192.0.2.7 or 2001:db8::/64".to_owned())
+}
+
+fn text(response: &Response) -> String {
+    match response {
+        Response::Status(status) => status_text(status),
+        Response::Mode { mode } => {
+            format!("mode {} until the next reload or restart (`mode` in the configuration stays)", name(*mode))
+        }
+        Response::Confirmed => "confirmed: enforcement stays, whatever happens to the controller".to_owned(),
+        Response::Grants { grants } if grants.is_empty() => "no live grants".to_owned(),
+        Response::Grants { grants } => table(
+            &["SOURCE", "SERVICE", "PRINCIPAL", "LEFT", "UNTIL"],
+            grants.iter().map(|grant| {
+                let Grant { source, service, principal, until, seconds_left, .. } = grant;
+                vec![source.clone(), service.clone(), principal.clone(), format!("{seconds_left} s"), until.clone()]
+            }),
+        ),
+        Response::Added { grant } => format!("{} opened for {} until {}", grant.service, grant.source, grant.until),
+        Response::Revoked { count: 0 } => "nothing matched".to_owned(),
+        Response::Revoked { count: 1 } => "1 grant revoked".to_owned(),
+        Response::Revoked { count } => format!("{count} grants revoked"),
+        Response::Flushed { generation } => format!("all grants revoked (generation {generation})"),
+        Response::Reloaded { warnings } if warnings.is_empty() => "reloaded".to_owned(),
+        Response::Reloaded { warnings } => format!("reloaded, with warnings:\n{}", warnings.join("\n")),
+        Response::Refused { message } => message.clone(),
+    }
+}
+
+fn status_text(status: &Status) -> String {
+    let mut lines = vec![
+        format!("jpatd {} up {} s, mode {}", status.program, status.uptime_seconds, name(status.mode)),
+        format!("config      {} (load {})", status.config, status.config_generation),
+        match (status.pinned, status.trial_seconds) {
+            (_, Some(seconds)) => format!("trial       rolls back in {seconds} s unless `jpat confirm`"),
+            (true, None) => "pinned      enforcement outlives the controller".to_owned(),
+            (false, None) => "NOT PINNED  enforcement ends with the controller".to_owned(),
+        },
+        format!("knocks      udp/{}", status.knock_port),
+    ];
+    for interface in &status.interfaces {
+        let why = interface.why.as_ref().map_or_else(String::new, |why| format!(" ({why})"));
+        lines.push(format!("interface   {} {}{why}", interface.name, interface.attach));
+    }
+    for service in &status.services {
+        lines.push(format!("service     {} {}", service.name, service.ports.join(" ")));
+    }
+    for issuer in &status.issuers {
+        let age = issuer.age_seconds.map_or_else(|| "never read".to_owned(), |age| format!("read {age} s ago"));
+        let error = issuer.error.as_ref().map_or_else(String::new, |error| format!(": {error}"));
+        lines.push(format!("issuer      {} {} keys, {age}{error}", issuer.name, issuer.keys));
+    }
+    lines.push(format!("grants      {} of {}", status.grants, status.grants_capacity));
+    lines.extend(status.alarms.iter().map(|alarm| format!("ALARM       {alarm}")));
+    lines.join("\n")
+}
+
+const fn name(mode: ModeName) -> &'static str {
+    match mode {
+        ModeName::Enforce => "enforce",
+        ModeName::Audit => "audit",
+    }
+}
+
+/// Columns as wide as their widest cell, two spaces between.
+fn table(header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
+    let mut lines = vec![header.iter().map(ToString::to_string).collect::<Vec<_>>()];
+    lines.extend(rows);
+    let widths: Vec<_> = (0..header.len())
+        .map(|column| lines.iter().filter_map(|line| line.get(column)).map(String::len).max().unwrap_or(0))
+        .collect();
+    let line = |cells: &Vec<String>| {
+        let padded = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+        padded.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    lines.iter().map(line).collect::<Vec<_>>().join("\n")
+}

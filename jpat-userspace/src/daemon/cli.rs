@@ -1,0 +1,182 @@
+//! The command line of `jpatd`. Exit codes: 0 done, 1 refused or failed, 2 wrong usage.
+
+use std::{net::IpAddr, path::PathBuf, process::ExitCode, time::Duration};
+
+use clap::{Args, Parser, Subcommand};
+
+use super::{Options, offline};
+use crate::{
+    config::schema,
+    output::{self, Format},
+};
+
+/// Controller of JPAT, the firewall that opens for one packet with a token.
+#[derive(Parser, Debug)]
+#[command(name = "jpatd", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Args, Clone, Debug)]
+struct ConfigOption {
+    /// The configuration file
+    #[arg(long, env = "JPAT_CONFIG", default_value = "/etc/jpat/jpat.toml", value_name = "FILE")]
+    config: PathBuf,
+}
+
+#[derive(Args, Clone, Copy, Debug)]
+struct FormatOption {
+    /// Form of the facts on standard output
+    #[arg(short = 'o', long = "output", value_enum, default_value_t, value_name = "FORMAT")]
+    format: Format,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Write a first configuration in audit mode, with a local issuer
+    Init {
+        /// Directory to write; nothing in it is overwritten
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+        /// Interface to protect
+        #[arg(long, value_name = "NAME")]
+        interface: Option<String>,
+    },
+    /// Load, attach, serve; SIGHUP reloads, SIGTERM stops and leaves enforcement in place
+    Run {
+        #[command(flatten)]
+        config: ConfigOption,
+        /// Roll back after this time unless `jpat confirm`
+        #[arg(long = "try", value_name = "TIME", value_parser = duration)]
+        trial: Option<Duration>,
+        /// Take enforcement away at an orderly exit
+        #[arg(long)]
+        detach_on_exit: bool,
+        /// Start even if that cuts your own connection
+        #[arg(long)]
+        force: bool,
+    },
+    /// Validate a configuration; exit 1 on errors
+    Check {
+        #[command(flatten)]
+        config: ConfigOption,
+        #[command(flatten)]
+        output: FormatOption,
+    },
+    /// The decision on a token and every check behind it, offline
+    Explain {
+        #[command(flatten)]
+        config: ConfigOption,
+        /// File that holds the token; - for standard input
+        #[arg(long, value_name = "FILE")]
+        token_file: PathBuf,
+        /// Address the knock would come from
+        #[arg(long, value_name = "ADDRESS")]
+        source: IpAddr,
+        /// Decide as of this time (RFC 3339) instead of now
+        #[arg(long, value_name = "TIME")]
+        at: Option<jiff::Timestamp>,
+        /// JWK Set of the token's issuer, for one whose keys are fetched
+        #[arg(long, value_name = "FILE")]
+        jwks: Option<PathBuf>,
+        #[command(flatten)]
+        output: FormatOption,
+    },
+    /// JSON Schema of the configuration
+    Schema,
+    /// Take enforcement and all grants away
+    Detach {
+        #[command(flatten)]
+        config: ConfigOption,
+    },
+    /// Make server and knock keys (not available in this version)
+    #[command(hide = true)]
+    Keygen(Later),
+    /// Write a client's profile (not available in this version)
+    #[command(hide = true)]
+    ClientConfig(Later),
+}
+
+/// Arguments of a command that this version does not have.
+#[derive(Args, Debug)]
+#[command(disable_help_flag = true)]
+struct Later {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+    _arguments: Vec<std::ffi::OsString>,
+}
+
+/// Parses the arguments, runs the command, says what went wrong.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    crate::token::install_crypto();
+    match run(cli.command) {
+        Ok(exit) => exit,
+        Err(error) => {
+            output::talk(&format!("jpatd: {}", describe(&error)));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Init { out, interface } => offline::init(out, interface),
+        Command::Run { config, trial, detach_on_exit, force } => {
+            log();
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(super::run(Options { config: config.config, trial, detach_on_exit, force }))
+        }
+        Command::Check { config, output } => offline::check(&config.config, output.format),
+        Command::Explain { config, token_file, source, at, jwks, output } => {
+            let question = offline::Question { config: config.config, token_file, source, at, jwks };
+            offline::explain(&question, output.format)
+        }
+        Command::Schema => {
+            output::fact(&serde_json::to_string_pretty(&schema::schema())?);
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Detach { config } => offline::detach(&config.config),
+        Command::Keygen(_) => Ok(not_available("keygen")),
+        Command::ClientConfig(_) => Ok(not_available("client-config")),
+    }
+}
+
+fn not_available(verb: &str) -> ExitCode {
+    output::talk(&format!("jpatd: `jpatd {verb}` is not available in this version"));
+    ExitCode::from(2)
+}
+
+/// Causes on one line each, without the ones that repeat what stands above them.
+fn describe(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+    }
+    text
+}
+
+/// Log lines on standard error; `RUST_LOG` chooses what.
+fn log() {
+    use std::io::IsTerminal as _;
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_unset| tracing_subscriber::EnvFilter::new("info"));
+    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(colour)
+        .with_target(false)
+        .init();
+}
+
+/// A span of time as people write it: `30s`, `5m`, `1h 30m`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let span = text.parse::<jiff::SignedDuration>().ok().and_then(|span| Duration::try_from(span).ok());
+    span.filter(|span| !span.is_zero())
+        .ok_or_else(|| "expected a time span with its unit, such as 60s or 5m".to_owned())
+}

@@ -1,0 +1,100 @@
+//! What changes the data path: the gate's decisions, executed.
+
+use jpat_common::{
+    reason::DropReason,
+    settings::{MODE_AUDIT, Settings},
+};
+
+use crate::{
+    audit::AuditLog,
+    clock,
+    datapath::{DataPath, counters, error::DataPathError},
+    gate::{Command, Gate},
+    metrics::{Metrics, View},
+    snapshot::Snapshot,
+};
+
+/// Gate, data path and books.
+pub(super) struct Core {
+    pub(super) gate: Gate,
+    pub(super) datapath: DataPath,
+    pub(super) audit: AuditLog,
+    pub(super) metrics: Metrics,
+    /// Entries of the grant map that may be in use.
+    pub(super) usable: u32,
+    /// Live generation.
+    pub(super) generation: u32,
+}
+
+impl Core {
+    /// Executes what the gate wants done.
+    pub(super) fn settle(&mut self) {
+        while let Some(command) = self.gate.next_command() {
+            match command {
+                Command::Write { key, value, knock } => match self.datapath.tables_mut().write_grant(&key, &value) {
+                    Ok(()) => {
+                        if let Some(accepted) = knock {
+                            let took = accepted.received.until(clock::now().boot);
+                            self.metrics.granted(accepted.renewed, took);
+                        }
+                    }
+                    Err(error) => {
+                        tracing::error!("writing a grant: {error:#}");
+                        self.gate.write_failed(key, clock::now());
+                    }
+                },
+                Command::Delete { key } => {
+                    if let Err(error) = self.datapath.tables_mut().delete_grant(&key) {
+                        tracing::error!("deleting a grant: {error:#}");
+                    }
+                }
+                Command::SetGeneration(generation) => {
+                    self.generation = generation;
+                    if let Err(error) = self.write_settings(|settings| settings.generation = generation) {
+                        tracing::error!("raising the generation: {error:#}");
+                    }
+                }
+                Command::Refused(refusal) => self.metrics.refused(refusal),
+                Command::Audit(event) => self.audit.write(&event),
+            }
+        }
+    }
+
+    /// Changes the live settings.
+    pub(super) fn write_settings(&mut self, change: impl FnOnce(&mut Settings)) -> Result<(), DataPathError> {
+        let tables = self.datapath.tables_mut();
+        let mut settings = tables.settings()?;
+        change(&mut settings);
+        tables.write_settings(&settings)
+    }
+
+    /// What a scrape reads.
+    pub(super) fn view(&self, snapshot: &Snapshot) -> View {
+        let now = clock::now();
+        let names: Vec<_> = snapshot.service_ids.iter().map(|(name, id)| (*id, name.as_str())).collect();
+        let counts = counters::read(self.datapath.tables(), names.iter().map(|(id, _)| *id));
+        let counts = counts.unwrap_or_else(|error| {
+            tracing::error!("reading counters: {error:#}");
+            Vec::new()
+        });
+        let name = |id| names.iter().find(|(known, _)| *known == id).map_or("", |(_, name)| *name).to_owned();
+        let ring_full = DropReason::KnockRingFull.as_str();
+        View {
+            ring_lost: counts.iter().filter(|count| count.reason == ring_full).map(|count| count.packets).sum(),
+            packets: counts.into_iter().map(|count| (name(count.service), count)).collect(),
+            grants: self.gate.entries(),
+            capacity: self.usable,
+            key_ages: snapshot
+                .config
+                .issuers
+                .iter()
+                .filter_map(|issuer| Some((issuer.name.clone(), snapshot.keys.held(&issuer.name)?)))
+                .map(|(name, held)| (name, held.fetched.until(now.unix).as_secs_f64()))
+                .collect(),
+            audit_lost: self.audit.dropped(),
+            config_generation: snapshot.generation,
+            reload_ok: true,
+            enforcing: self.datapath.tables().settings().is_ok_and(|settings| settings.mode != MODE_AUDIT),
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! One controller for each pin directory.
+
+use std::{
+    fs::{self, File},
+    io,
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
+};
+
+use nix::fcntl::{Flock, FlockArg};
+
+/// Why the pins cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// Somebody else has them.
+    #[error("a controller is at work on {}\n  remedy: stop it first, or give this instance another `pins`", .0.display())]
+    Held(PathBuf),
+    /// The directory cannot be made or opened.
+    #[error("pin directory {}: {source}\n  remedy: is a BPF file system mounted there? mount -t bpf bpf /sys/fs/bpf", path.display())]
+    Io {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// Held for as long as it lives, and given back by the kernel however the process ends.
+#[derive(Debug)]
+pub struct Lock {
+    _directory: Flock<File>,
+}
+
+impl Lock {
+    /// Locks the pin directory, which it makes where there is none.
+    ///
+    /// # Errors
+    /// [`LockError`].
+    pub fn take(pins: &Path) -> Result<Self, LockError> {
+        let failed = |source| LockError::Io { path: pins.to_owned(), source };
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(pins).map_err(failed)?;
+        let directory = File::open(pins).map_err(failed)?;
+        match Flock::lock(directory, FlockArg::LockExclusiveNonblock) {
+            Ok(directory) => Ok(Self { _directory: directory }),
+            Err((_, nix::Error::EWOULDBLOCK)) => Err(LockError::Held(pins.to_owned())),
+            Err((_, error)) => Err(failed(error.into())),
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! Whether a first start would cut the connection through which it was asked for.
+
+use std::{
+    fs,
+    net::{IpAddr, SocketAddr},
+};
+
+use ipnet::IpNet;
+
+use super::Options;
+use crate::config::{Config, Mode, Protocol};
+
+/// Refuses a first start in enforce mode that would cut the caller's own SSH connection. A trial rolls back by itself,
+/// so it goes on with a warning.
+///
+/// # Errors
+/// Names the connection and the ways out.
+pub(super) fn check(config: &Config, options: &Options) -> anyhow::Result<()> {
+    let Some(connection) = own_connection().filter(|connection| is_cut(config, connection)) else {
+        return Ok(());
+    };
+    let Connection { peer, local } = connection;
+    let what = format!("your own connection from {peer} to port {} has no grant and would be cut", local.port());
+    if options.force || options.trial.is_some() {
+        tracing::warn!("{what}");
+        return Ok(());
+    }
+    anyhow::bail!(
+        "{what}\n  remedy: add \"{}\" to `always_allow.sources`, or start with --try 60s, which rolls back unless confirmed, or in audit mode, or with --force",
+        peer.ip()
+    )
+}
+
+/// The address from which the caller is logged in, if through SSH.
+pub(super) fn own_peer() -> Option<IpAddr> {
+    own_connection().map(|connection| connection.peer.ip())
+}
+
+/// An SSH session's two ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Connection {
+    peer: SocketAddr,
+    local: SocketAddr,
+}
+
+fn is_cut(config: &Config, connection: &Connection) -> bool {
+    let protected =
+        config.services.iter().flat_map(|service| &service.ports).any(|range| {
+            range.protocol == Protocol::Tcp && (range.first..=range.last).contains(&connection.local.port())
+        });
+    let allowed = config.always_allow.iter().any(|net| contains(net, connection.peer.ip()));
+    config.mode == Mode::Enforce && protected && !allowed
+}
+
+fn contains(net: &IpNet, address: IpAddr) -> bool {
+    net.contains(&address.to_canonical())
+}
+
+/// `SSH_CONNECTION` of this process, or of the nearest ancestor that has one: sudo removes it from the environment.
+fn own_connection() -> Option<Connection> {
+    if let Ok(value) = std::env::var("SSH_CONNECTION") {
+        return parse(&value);
+    }
+    let mut process = std::process::id();
+    for _generation in 0..32 {
+        process = parent(process).filter(|parent| *parent > 1)?;
+        let environment = fs::read(format!("/proc/{process}/environ")).unwrap_or_default();
+        let found = environment.split(|byte| *byte == 0).find_map(|variable| variable.strip_prefix(b"SSH_CONNECTION="));
+        if let Some(value) = found {
+            return parse(std::str::from_utf8(value).ok()?);
+        }
+    }
+    None
+}
+
+/// Parent of a process. Its name, which may hold anything, ends at the last parenthesis (proc_pid_stat(5)).
+fn parent(process: u32) -> Option<u32> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// "client address, client port, server address, server port" (sshd(8)); a zone after `%` is left out.
+fn parse(value: &str) -> Option<Connection> {
+    let mut words = value.split_whitespace();
+    let mut end = || {
+        let address = words.next()?.split('%').next()?.parse().ok()?;
+        Some(SocketAddr::new(address, words.next()?.parse().ok()?))
+    };
+    Some(Connection { peer: end()?, local: end()? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONFIG: &str = r#"
+        mode = "enforce"
+        [always_allow]
+        sources = ["192.0.2.0/28"]
+        [[issuer]]
+        name = "corp"
+        issuer = "https://idp.example"
+        audience = ["a"]
+        algorithms = ["ES256"]
+        keys = { discovery = true }
+        accept = ["bare"]
+        [[service]]
+        name = "ssh"
+        ports = ["tcp/22"]
+        allow = "true"
+        ttl = "30s"
+    "#;
+
+    #[test]
+    fn p8_a_connection_to_a_protected_port_is_cut_unless_always_allowed() {
+        let config = Config::for_tests(CONFIG);
+        let cut = |value| is_cut(&config, &parse(value).unwrap());
+        assert!(cut("198.51.100.7 50000 203.0.113.1 22"));
+        assert!(cut("2001:db8::7 50000 2001:db8::1 22"));
+        assert!(!cut("192.0.2.7 50000 203.0.113.1 22"));
+        assert!(!cut("::ffff:192.0.2.7 50000 ::ffff:203.0.113.1 22"));
+        assert!(!cut("198.51.100.7 50000 203.0.113.1 2222"));
+        let audit = Config { mode: Mode::Audit, ..config.clone() };
+        assert!(!is_cut(&audit, &parse("198.51.100.7 50000 203.0.113.1 22").unwrap()));
+    }
+
+    #[test]
+    fn link_local_peers_carry_a_zone() {
+        assert_eq!(parse("fe80::1%eth0 1 fe80::2%eth0 22").unwrap().local.port(), 22);
+        assert_eq!(parse("nonsense"), None);
+    }
+}

@@ -1,0 +1,71 @@
+//! A reload: all of it or nothing.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use super::{load, rules, runtime::Runtime};
+use crate::{clock, config::Config, store};
+
+/// Brings the file's present state into force and returns its warnings. Grants of a service whose `allow`, `ports`,
+/// `prefix` or `issuers` changed are revoked, and so is what a `[[deny]]` rule matches now.
+///
+/// # Errors
+/// Everything that is wrong; the old configuration is in force as it was.
+pub(super) fn reload(runtime: &mut Runtime) -> anyhow::Result<Vec<String>> {
+    let result = try_reload(runtime);
+    runtime.reload_error = result.as_ref().err().map(|error| format!("{error:#}"));
+    runtime.settle();
+    result
+}
+
+fn try_reload(runtime: &mut Runtime) -> anyhow::Result<Vec<String>> {
+    let old = runtime.snapshot();
+    let load::Loaded { config, warnings, .. } = load::read(&runtime.options.config)?;
+    if let Some(key) = fixed(&old.config, &config) {
+        anyhow::bail!("`{key}` cannot change while the controller runs\n  remedy: restart it; grants outlive that");
+    }
+    let names: Vec<_> = config.services.iter().map(|service| service.name.as_str()).collect();
+    let mut services = store::Services::open(&config.state, &names)?;
+    // Keys of an issuer that has changed must not serve under its name; the cache may still know its new source.
+    let changed = old.config.issuers.iter().filter(|issuer| !config.issuers.contains(issuer));
+    let kept = changed.fold(old.keys.as_ref().clone(), |kept, issuer| kept.without(&issuer.name));
+    let (snapshot, notes) = load::snapshot(Arc::clone(&config), services.ids(&names), old.generation + 1, Some(&kept))?;
+    let prepared = runtime.core.datapath.tables_mut().prepare(rules(&config, &snapshot.service_ids)?)?;
+
+    // Grants go before the ports of their services can mean something else.
+    let rules_now = load::rule_digests(&config);
+    let changed =
+        load::rule_digests(&old.config).into_iter().filter(|(name, rules)| rules_now.get(name) != Some(rules));
+    let revoked: BTreeSet<_> = changed.filter_map(|(name, _)| old.service_ids.get(&name).copied()).collect();
+    let policy = Arc::clone(&snapshot.policy);
+    let (generation, limits, now) = (snapshot.generation, config.limits, clock::now());
+    runtime.snapshots.store(Arc::new(snapshot));
+    let denied = |token: &_, source| policy.denies(token, source, now).map(ToOwned::to_owned);
+    runtime.core.gate.reload(generation, limits, &revoked, &denied, now);
+    runtime.settle();
+    services.settle(rules_now)?;
+
+    let mode = super::mode_number(config.mode);
+    let live = runtime.core.generation;
+    runtime.core.datapath.tables_mut().switch(prepared, mode, live)?;
+    runtime.admin.send_replace(Arc::new(config.admin.clone()));
+    // Their keys were left out of the snapshot above.
+    let _changed = runtime.refresher.reconfigure(&config.issuers, now.boot);
+    tracing::info!("configuration {} is in force (load {generation})", config.path.display());
+    Ok(warnings.iter().map(ToString::to_string).chain(notes).collect())
+}
+
+/// A key that needs a restart and differs.
+fn fixed(old: &Config, new: &Config) -> Option<&'static str> {
+    let checks = [
+        ("pins", old.pins != new.pins),
+        ("state", old.state != new.state),
+        ("listen.interfaces", old.listen.interfaces != new.listen.interfaces),
+        ("listen.attach", old.listen.attach != new.listen.attach),
+        ("limits.grants", old.limits.grants != new.limits.grants),
+        ("limits.workers", old.limits.workers != new.limits.workers),
+        ("admin.socket", old.admin.socket != new.admin.socket),
+        ("admin.metrics", old.admin.metrics != new.admin.metrics),
+        ("audit", old.audit != new.audit),
+    ];
+    checks.into_iter().find(|(_, differs)| *differs).map(|(key, _)| key)
+}

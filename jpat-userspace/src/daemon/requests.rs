@@ -1,0 +1,159 @@
+//! What the local socket's requests do.
+
+use ipnet::IpNet;
+use jpat_common::settings::{MODE_AUDIT, MODE_ENFORCE};
+
+use super::{openings, reload, runtime::Runtime};
+use crate::{
+    admin::{Grant, Interface, Issuer, ModeName, Request, Response, Service, Status, server::Asked},
+    clock,
+    config::MAX_TTL,
+    gate::{GrantView, Selector},
+};
+
+impl Runtime {
+    pub(super) fn on_asked(&mut self, asked: Asked) {
+        let Asked { request, by, answer } = asked;
+        if request.is_change() {
+            tracing::info!("{by} asks: {request:?}");
+        }
+        let response = self.answer(request, &by).unwrap_or_else(|message| Response::Refused { message });
+        self.settle();
+        // Whoever asked may have hung up.
+        drop(answer.send(response));
+    }
+
+    fn answer(&mut self, request: Request, by: &str) -> Result<Response, String> {
+        let now = clock::now();
+        match request {
+            Request::Status => Ok(Response::Status(Box::new(self.status()))),
+            Request::Mode { mode } => {
+                let number = match mode {
+                    ModeName::Enforce => MODE_ENFORCE,
+                    ModeName::Audit => MODE_AUDIT,
+                };
+                self.core.write_settings(|settings| settings.mode = number).map_err(|error| format!("{error:#}"))?;
+                Ok(Response::Mode { mode })
+            }
+            Request::Confirm => {
+                if self.trial_ends.is_none() {
+                    return Err("there is no trial to confirm: what is attached stays anyway".to_owned());
+                }
+                self.core.datapath.pin().map_err(|error| format!("{:#}", anyhow::Error::from(error)))?;
+                self.trial_ends = None;
+                Ok(Response::Confirmed)
+            }
+            Request::GrantsList => {
+                Ok(Response::Grants { grants: self.core.gate.grants(now).into_iter().map(grant).collect() })
+            }
+            Request::GrantsAdd { source, service, ttl_seconds } => {
+                let mut opening = self.opening(&service)?;
+                if let Some(seconds) = ttl_seconds {
+                    opening.ttl = std::time::Duration::from_secs(seconds);
+                    if opening.ttl > MAX_TTL || seconds == 0 {
+                        return Err(format!("a grant lasts from 1 to {} seconds", MAX_TTL.as_secs()));
+                    }
+                }
+                let added = self.core.gate.add(source, &opening, by, now);
+                added.map(|view| Response::Added { grant: grant(view) }).map_err(|refusal| refusal.text().to_owned())
+            }
+            Request::GrantsRevoke { source: None, service: None, principal: None } => {
+                Err("name a source, a service or a principal; `grants flush` takes all grants back".to_owned())
+            }
+            Request::GrantsRevoke { source, service, principal } => {
+                let service = service.map(|name| self.opening(&name)).transpose()?.map(|opening| opening.service);
+                let selector =
+                    Selector { source: source.map(|net: IpNet| net.trunc()), service, principal, token_id: None };
+                Ok(Response::Revoked { count: self.core.gate.revoke(&selector, by, now) })
+            }
+            Request::GrantsFlush => Ok(Response::Flushed { generation: self.core.gate.flush(by, now) }),
+            Request::Reload => match reload::reload(self) {
+                Ok(warnings) => Ok(Response::Reloaded { warnings }),
+                Err(error) => {
+                    Err(format!("the reload was refused, and the old configuration stays in force:\n{error:#}"))
+                }
+            },
+        }
+    }
+
+    fn opening(&self, service: &str) -> Result<crate::verify::Opening, String> {
+        let snapshot = self.snapshot();
+        let known = openings(&snapshot.config, &snapshot.service_ids);
+        let names = known.iter().map(|opening| opening.name.to_string()).collect::<Vec<_>>().join(", ");
+        known
+            .into_iter()
+            .find(|opening| *opening.name == *service)
+            .ok_or_else(|| format!("there is no service `{service}`; there are: {names}"))
+    }
+
+    fn status(&self) -> Status {
+        let (snapshot, now) = (self.snapshot(), clock::now());
+        let config = &snapshot.config;
+        let settings = self.core.datapath.tables().settings().unwrap_or_default();
+        let issuers = config.issuers.iter().map(|issuer| {
+            let held = snapshot.keys.held(&issuer.name);
+            Issuer {
+                name: issuer.name.clone(),
+                keys: snapshot.keys.usable(issuer, now.unix).map_or(0, |keys| keys.keys().len()),
+                age_seconds: held.map(|held| held.fetched.until(now.unix).as_secs()),
+                error: self.fetch_errors.get(&issuer.name).cloned(),
+            }
+        });
+        Status {
+            program: env!("CARGO_PKG_VERSION").to_owned(),
+            mode: if settings.mode == MODE_AUDIT { ModeName::Audit } else { ModeName::Enforce },
+            config: config.path.display().to_string(),
+            config_generation: snapshot.generation,
+            uptime_seconds: self.started.boot.until(now.boot).as_secs(),
+            pinned: self.core.datapath.is_pinned(),
+            trial_seconds: self.trial_ends.map(|end| now.boot.until(end).as_secs()),
+            knock_port: config.listen.port,
+            interfaces: self
+                .core
+                .datapath
+                .attached()
+                .map(|attached| Interface {
+                    name: attached.interface.clone(),
+                    attach: attached.hook.as_str().to_owned(),
+                    why: attached.why.clone(),
+                })
+                .collect(),
+            grants: self.core.gate.entries(),
+            grants_capacity: self.core.usable,
+            services: config
+                .services
+                .iter()
+                .map(|service| Service {
+                    name: service.name.clone(),
+                    id: snapshot.service_ids.get(&service.name).copied().unwrap_or(0),
+                    ports: service.ports.iter().map(ToString::to_string).collect(),
+                })
+                .collect(),
+            issuers: issuers.collect(),
+            alarms: self.alarms(),
+        }
+    }
+
+    fn alarms(&self) -> Vec<String> {
+        let mut alarms = self.unready();
+        alarms.extend(self.reload_error.as_ref().map(|error| format!("the last reload was refused: {error}")));
+        if self.core.gate.entries() * 5 > self.core.usable as usize * 4 {
+            alarms.push(format!("{} of {} grants are in use", self.core.gate.entries(), self.core.usable));
+        }
+        if self.core.audit.dropped() > 0 {
+            alarms.push(format!("{} audit lines were lost", self.core.audit.dropped()));
+        }
+        alarms
+    }
+}
+
+fn grant(view: GrantView) -> Grant {
+    Grant {
+        source: view.source.to_string(),
+        service: view.service,
+        principal: view.principal,
+        token: view.token_id,
+        until: view.until.to_string(),
+        seconds_left: view.remaining.as_secs(),
+    }
+}

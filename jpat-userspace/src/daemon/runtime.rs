@@ -1,0 +1,368 @@
+//! The one loop. It owns every mutable thing and executes what the gate decides; threads and tasks only hand it events.
+
+use std::{collections::BTreeMap, future::pending, process::ExitCode, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use arc_swap::ArcSwap;
+use tokio::{
+    io::unix::AsyncFd,
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    sync::{mpsc, watch},
+};
+
+use super::{
+    Options,
+    core::Core,
+    reload,
+    watch::readable,
+    workers::{Done, Workers},
+};
+use crate::{
+    admin::{self, server::Asked},
+    clock::{self, BootTime, Now},
+    config::{Admin, Destinations},
+    datapath::{addresses, ring::Ring},
+    keyring::{
+        Held, cache,
+        fetch::{self, FetchError, Fetched},
+        refresh::{Fetch, Refresher},
+    },
+    metrics::{self, server::Probe},
+    refusal::Refusal,
+    snapshot::Snapshot,
+    verify::{Job, Outcome},
+};
+
+/// Knocks taken from the ring before others get their turn.
+const BATCH: usize = 64;
+
+/// Longest sleep: timeouts are in boot time, which a suspended host's timers do not follow.
+const MAX_SLEEP: Duration = Duration::from_secs(1);
+
+/// What the loop starts with.
+pub(super) struct Parts {
+    pub(super) options: Options,
+    pub(super) snapshot: Snapshot,
+    pub(super) core: Core,
+    pub(super) started: Now,
+}
+
+/// How the loop ended.
+pub(super) struct End {
+    pub(super) exit: ExitCode,
+    pub(super) detach: bool,
+}
+
+/// The loop's state.
+pub(super) struct Runtime {
+    pub(super) options: Options,
+    pub(super) snapshots: Arc<ArcSwap<Snapshot>>,
+    pub(super) core: Core,
+    pub(super) refresher: Refresher,
+    pub(super) started: Now,
+    pub(super) trial_ends: Option<BootTime>,
+    pub(super) reload_error: Option<String>,
+    pub(super) admin: watch::Sender<Arc<Admin>>,
+    workers: Workers,
+    http: reqwest::Client,
+    fetched: mpsc::UnboundedSender<Answer>,
+    /// Why the last fetch of an issuer's keys failed.
+    pub(super) fetch_errors: BTreeMap<String, String>,
+}
+
+/// What a fetch brought.
+type Answer = (Fetch, Result<Fetched, FetchError>);
+
+/// Where events come from.
+struct Sources {
+    ring: AsyncFd<Ring>,
+    addresses: AsyncFd<addresses::Changes>,
+    done: mpsc::UnboundedReceiver<Done>,
+    asked: mpsc::Receiver<Asked>,
+    probes: mpsc::Receiver<Probe>,
+    fetched: mpsc::UnboundedReceiver<Answer>,
+}
+
+impl Runtime {
+    pub(super) fn prepare(parts: Parts) -> anyhow::Result<Starting> {
+        let Parts { options, snapshot, mut core, started } = parts;
+        let config = Arc::clone(&snapshot.config);
+        let ring = core.datapath.take_ring().context("the knock ring was taken before")?;
+        let snapshots = Arc::new(ArcSwap::from_pointee(snapshot));
+        let (workers, done) =
+            Workers::start(config.limits.workers, &snapshots).context("starting verification threads")?;
+        let (fetched, fetched_events) = mpsc::unbounded_channel();
+        let (admin, admin_changes) = watch::channel(Arc::new(config.admin.clone()));
+        let (ask, asked) = mpsc::channel(16);
+        let (probe, probes) = mpsc::channel(16);
+        let socket = admin::server::bind(&config.admin.socket)
+            .with_context(|| format!("admin socket {}", config.admin.socket.display()))?;
+        tokio::spawn(admin::server::serve(socket, admin_changes, ask));
+        let sources = Sources {
+            ring: readable(ring).context("watching the knock ring")?,
+            addresses: readable(addresses::Changes::subscribe()?).context("watching this host's addresses")?,
+            done,
+            asked,
+            probes,
+            fetched: fetched_events,
+        };
+        let runtime = Self {
+            trial_ends: options.trial.map(|trial| clock::now().boot.after(trial)),
+            options,
+            snapshots,
+            core,
+            refresher: Refresher::new(&config.issuers, started.boot),
+            started,
+            reload_error: None,
+            admin,
+            workers,
+            http: fetch::client().context("preparing the HTTP client")?,
+            fetched,
+            fetch_errors: BTreeMap::new(),
+        };
+        Ok(Starting { runtime, sources, probe, metrics: config.admin.metrics })
+    }
+
+    /// The snapshot in force.
+    pub(super) fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshots.load_full()
+    }
+
+    /// Executes what the gate wants done.
+    pub(super) fn settle(&mut self) {
+        self.core.settle();
+    }
+
+    async fn run(mut self, mut sources: Sources) -> anyhow::Result<End> {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut hangup = signal(SignalKind::hangup())?;
+        loop {
+            self.on_time();
+            self.settle();
+            if self.trial_ends.is_some_and(|end| end <= clock::now().boot) {
+                tracing::error!("the trial was not confirmed: rolled back");
+                return Ok(End { exit: ExitCode::FAILURE, detach: false });
+            }
+            tokio::select! {
+                // In the order of their urgency: a knock that was verified before one that waits.
+                biased;
+                Some(done) = sources.done.recv() => {
+                    self.on_done(done);
+                    while let Ok(done) = sources.done.try_recv() {
+                        self.on_done(done);
+                    }
+                }
+                _ = terminate.recv() => return Ok(self.stopped()),
+                _ = interrupt.recv() => return Ok(self.stopped()),
+                _ = hangup.recv() => self.on_hangup(),
+                Some(asked) = sources.asked.recv() => self.on_asked(asked),
+                Some(probe) = sources.probes.recv() => self.on_probe(probe),
+                Some(fetched) = sources.fetched.recv() => self.on_fetched(fetched),
+                guard = sources.ring.readable_mut() => {
+                    let mut guard = guard.context("the knock ring")?;
+                    let mut taken = 0;
+                    while taken < BATCH && let Some(datagram) = guard.get_inner_mut().next_knock() {
+                        taken += 1;
+                        if let Some(job) = self.core.gate.admit(&datagram, clock::now()) {
+                            self.verify(job);
+                        }
+                    }
+                    if taken < BATCH {
+                        guard.clear_ready();
+                    }
+                }
+                guard = sources.addresses.readable() => {
+                    let mut guard = guard.context("address changes")?;
+                    guard.get_inner().drain();
+                    guard.clear_ready();
+                    self.on_addresses();
+                }
+                () = sleep(self.next_timeout()) => {}
+            }
+        }
+    }
+
+    fn next_timeout(&self) -> Option<BootTime> {
+        [self.core.gate.poll_timeout(), self.refresher.poll_timeout(), self.trial_ends].into_iter().flatten().min()
+    }
+
+    fn on_time(&mut self) {
+        let now = clock::now();
+        if self.core.gate.poll_timeout().is_some_and(|due| due <= now.boot) {
+            self.core.gate.handle_timeout(now);
+        }
+        if self.refresher.poll_timeout().is_some_and(|due| due <= now.boot) {
+            let config = Arc::clone(&self.snapshots.load().config);
+            for due in self.refresher.handle_due(now.boot) {
+                let Some(issuer) = config.issuers.iter().find(|issuer| issuer.name == due.issuer).cloned() else {
+                    continue;
+                };
+                let (http, fetched) = (self.http.clone(), self.fetched.clone());
+                tokio::spawn(async move {
+                    let result = fetch::fetch(&http, &issuer).await;
+                    // The loop is gone only when the process ends.
+                    drop(fetched.send((due, result)));
+                });
+            }
+        }
+    }
+
+    fn verify(&mut self, job: Job) {
+        let id = job.id;
+        if !self.workers.verify(job) {
+            tracing::error!("a verification thread is gone");
+            self.core.gate.abandon(id);
+        }
+    }
+
+    fn on_done(&mut self, done: Done) {
+        let Done { job, snapshot_generation, outcome } = done;
+        let now = clock::now();
+        if let Outcome::Denied(denied) = &outcome
+            && matches!(denied.refusal, Refusal::UnknownKid | Refusal::NoKeys)
+            && let Some(issuer) = &denied.issuer
+        {
+            self.refresher.want(issuer, now.boot);
+        }
+        if let Some(again) = self.core.gate.conclude(job, snapshot_generation, outcome, now) {
+            self.verify(again);
+        }
+        self.settle();
+    }
+
+    fn on_fetched(&mut self, (fetch, result): Answer) {
+        let now = clock::now();
+        if !self.refresher.handle_result(&fetch, &result, now.boot) {
+            return;
+        }
+        let config = Arc::clone(&self.snapshots.load().config);
+        let Some(issuer) = config.issuers.iter().find(|issuer| issuer.name == fetch.issuer) else { return };
+        let name = &issuer.name;
+        match result {
+            Ok(fetched) => {
+                for key in &fetched.ignored {
+                    tracing::debug!("issuer {name}: a key is left out: {key}");
+                }
+                if let Err(error) = cache::store(&config.state, issuer, &fetched, now.unix) {
+                    tracing::warn!("issuer {name}: {error}");
+                }
+                let (count, known) = (fetched.keys.keys().len(), self.snapshots.load().keys.held(name).is_some());
+                if self.fetch_errors.remove(name).is_some() || !known {
+                    tracing::info!("issuer {name}: {count} keys from {}", fetched.jwks_uri);
+                }
+                self.replace_keys(name, Held { keys: Arc::new(fetched.keys), fetched: now.unix });
+            }
+            Err(error) => {
+                let error = error.to_string();
+                if self.fetch_errors.get(name) != Some(&error) {
+                    tracing::warn!("issuer {name}: {error}");
+                }
+                self.fetch_errors.insert(name.clone(), error);
+            }
+        }
+    }
+
+    /// New keys do not raise the snapshot's generation: what they would decide otherwise was decided rightly.
+    fn replace_keys(&self, issuer: &str, held: Held) {
+        let old = self.snapshots.load();
+        if old.config.issuers.iter().any(|configured| configured.name == issuer) {
+            self.snapshots.store(Arc::new(Snapshot {
+                generation: old.generation,
+                config: Arc::clone(&old.config),
+                policy: Arc::clone(&old.policy),
+                keys: Arc::new(old.keys.as_ref().clone().with(issuer, held)),
+                service_ids: Arc::clone(&old.service_ids),
+            }));
+        }
+    }
+
+    fn on_addresses(&mut self) {
+        if self.snapshots.load().config.listen.destinations != Destinations::Local {
+            return;
+        }
+        let written = addresses::local().and_then(|local| self.core.datapath.tables_mut().write_destinations(&local));
+        if let Err(error) = written {
+            tracing::error!("this host's addresses changed and could not be followed: {error:#}");
+        }
+    }
+
+    fn on_hangup(&mut self) {
+        if let Err(error) = self.core.audit.reopen() {
+            tracing::error!("{error}");
+        }
+        match reload::reload(self) {
+            Ok(warnings) => {
+                for warning in warnings {
+                    tracing::warn!("{warning}");
+                }
+            }
+            Err(error) => {
+                tracing::error!("the reload was refused, and the old configuration stays in force:\n{error:#}")
+            }
+        }
+    }
+
+    fn stopped(&self) -> End {
+        let detach = self.options.detach_on_exit;
+        if !detach && self.trial_ends.is_none() {
+            tracing::info!("stopping; enforcement stays in place (`jpatd detach` takes it away)");
+        }
+        End { exit: ExitCode::SUCCESS, detach }
+    }
+
+    /// Why knocks would not be answered as they should.
+    pub(super) fn unready(&self) -> Vec<String> {
+        let (snapshot, now) = (self.snapshots.load(), clock::now());
+        let mut reasons = Vec::new();
+        if self.core.datapath.attached().next().is_none() {
+            reasons.push("not attached to any interface".to_owned());
+        }
+        if !snapshot.config.issuers.iter().any(|issuer| snapshot.keys.usable(issuer, now.unix).is_some()) {
+            reasons.push("no issuer has keys".to_owned());
+        }
+        reasons
+    }
+
+    fn view(&self) -> metrics::View {
+        metrics::View { reload_ok: self.reload_error.is_none(), ..self.core.view(&self.snapshots.load()) }
+    }
+
+    fn on_probe(&self, probe: Probe) {
+        // A prober that is gone needs no answer.
+        match probe {
+            Probe::Scrape(answer) => drop(answer.send(self.core.metrics.encode(self.view()).unwrap_or_default())),
+            Probe::Ready(answer) => drop(answer.send(self.unready())),
+            Probe::Live(answer) => drop(answer.send(())),
+        }
+    }
+}
+
+/// A runtime whose sources are open and whose loop has not begun.
+pub(super) struct Starting {
+    runtime: Runtime,
+    sources: Sources,
+    probe: mpsc::Sender<Probe>,
+    metrics: Option<std::net::SocketAddr>,
+}
+
+impl Starting {
+    /// Serves until the end.
+    pub(super) async fn serve(self) -> anyhow::Result<End> {
+        if let Some(address) = self.metrics {
+            let listener = TcpListener::bind(address).await.with_context(|| format!("metrics on {address}"))?;
+            tokio::spawn(metrics::server::serve(listener, self.probe));
+        }
+        let listen = &self.runtime.snapshots.load().config.listen;
+        tracing::info!("ready: knocks on udp/{}", listen.port);
+        self.runtime.run(self.sources).await
+    }
+}
+
+async fn sleep(until: Option<BootTime>) {
+    match until {
+        Some(until) => tokio::time::sleep(clock::now().boot.until(until).min(MAX_SLEEP)).await,
+        None => pending().await,
+    }
+}

@@ -1,0 +1,163 @@
+//! The kernel side as the controller sees it: load or adopt the program, fill its tables, attach, pin, detach.
+//!
+//! Nothing here decides; requests are plain data. Link and maps are pinned, so that whatever happens to this
+//! process leaves enforcement in place; only [`detach`] or an unconfirmed trial takes it away.
+
+pub mod addresses;
+pub mod attach;
+pub mod counters;
+pub mod error;
+pub mod interfaces;
+pub mod object;
+pub mod pins;
+pub mod ring;
+pub mod tables;
+
+use aya::{
+    Ebpf, EbpfLoader,
+    programs::{ProgramError, Xdp},
+};
+use jpat_common::map_name;
+
+use self::{
+    attach::{Attached, Attachment},
+    error::DataPathError,
+    pins::PinDir,
+    ring::Ring,
+    tables::Tables,
+};
+use crate::config::AttachMode;
+
+/// What to open.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Directory on a bpffs.
+    pub pins: std::path::PathBuf,
+    /// Entries of the grant map, where it is made anew.
+    pub grants: u32,
+}
+
+/// The loaded program with its maps and links.
+pub struct DataPath {
+    ebpf: Ebpf,
+    pins: PinDir,
+    tables: Tables,
+    ring: Option<Ring>,
+    attachments: Vec<Attachment>,
+    adopted: bool,
+    capacity: u32,
+}
+
+impl DataPath {
+    /// Loads the program, over the pinned maps of an earlier controller where there are some.
+    ///
+    /// # Errors
+    /// No bpffs, pins of another layout, a missing privilege, or a program that the kernel refuses.
+    pub fn open(request: &Request) -> Result<Self, DataPathError> {
+        let pins = PinDir::new(&request.pins)?;
+        let adopted = pins.has_maps();
+        let mut loader = EbpfLoader::new();
+        let paths: Vec<_> = map_name::PINNED.iter().map(|name| (*name, pins.map(name))).collect();
+        if adopted {
+            pins.check_layout()?;
+            for (name, path) in &paths {
+                loader.map_pin_path(name, path);
+            }
+        }
+        let capacity = if adopted { pins.capacity(map_name::GRANTS)? } else { request.grants };
+        loader.map_max_entries(map_name::GRANTS, capacity);
+        let mut ebpf = loader.load(object::OBJECT).map_err(DataPathError::load)?;
+        program(&mut ebpf)?.load().map_err(DataPathError::verifier)?;
+        let ring = Ring::new(ebpf.take_map(map_name::KNOCKS).ok_or(DataPathError::NoMap(map_name::KNOCKS))?)?;
+        let tables = Tables::new(&mut ebpf)?;
+        Ok(Self { ebpf, pins, tables, ring: Some(ring), attachments: Vec::new(), adopted, capacity })
+    }
+
+    /// Whether the maps of an earlier controller are in use.
+    #[must_use]
+    pub const fn adopted(&self) -> bool {
+        self.adopted
+    }
+
+    /// Entries of the grant map: those of the pinned one, whatever was asked for.
+    #[must_use]
+    pub const fn capacity(&self) -> u32 {
+        self.capacity
+    }
+
+    /// The maps.
+    #[must_use]
+    pub const fn tables(&self) -> &Tables {
+        &self.tables
+    }
+
+    /// The maps, for writing.
+    pub const fn tables_mut(&mut self) -> &mut Tables {
+        &mut self.tables
+    }
+
+    /// The knock ring; `None` after the first call.
+    pub const fn take_ring(&mut self) -> Option<Ring> {
+        self.ring.take()
+    }
+
+    /// What is attached, and how.
+    pub fn attached(&self) -> impl Iterator<Item = &Attached> {
+        self.attachments.iter().map(|attachment| &attachment.attached)
+    }
+
+    /// Puts the program on an interface: a pinned link of an earlier controller is switched over to it in one step,
+    /// otherwise it is attached anew.
+    ///
+    /// # Errors
+    /// No such interface, another XDP program on it, or a hook that cannot be had.
+    pub fn attach(&mut self, interface: &str, mode: AttachMode) -> Result<&Attached, DataPathError> {
+        let attachment = attach::attach(program(&mut self.ebpf)?, &self.pins, interface, mode)?;
+        self.attachments.push(attachment);
+        let attachment = self.attachments.last().ok_or_else(|| DataPathError::NoInterface(interface.to_owned()))?;
+        Ok(&attachment.attached)
+    }
+
+    /// Pins maps and links that are not pinned yet: from here on the death of this process changes nothing.
+    ///
+    /// # Errors
+    /// The bpffs refuses; what was pinned up to there stays pinned.
+    pub fn pin(&mut self) -> Result<(), DataPathError> {
+        if !self.adopted {
+            self.tables.pin(&self.pins)?;
+        }
+        for attachment in &mut self.attachments {
+            attachment.pin(&self.pins)?;
+        }
+        self.adopted = true;
+        Ok(())
+    }
+
+    /// Whether every link is pinned.
+    #[must_use]
+    pub fn is_pinned(&self) -> bool {
+        self.attachments.iter().all(Attachment::is_pinned)
+    }
+
+    /// Takes away pinned links to interfaces that are not attached now (they left the configuration).
+    ///
+    /// # Errors
+    /// A pin that cannot be removed.
+    pub fn drop_stale_links(&self) -> Result<Vec<u32>, DataPathError> {
+        let live: Vec<_> = self.attached().map(|attached| attached.ifindex).collect();
+        self.pins.remove_links(|ifindex| !live.contains(&ifindex))
+    }
+}
+
+/// Takes enforcement away: unlinks every pin of this instance, links first.
+///
+/// # Errors
+/// A pin that cannot be removed; the others were removed all the same.
+pub fn detach(pins: &std::path::Path) -> Result<pins::Removed, DataPathError> {
+    PinDir::new(pins)?.remove_all()
+}
+
+fn program(ebpf: &mut Ebpf) -> Result<&mut Xdp, DataPathError> {
+    let program = ebpf.program_mut(map_name::PROGRAM).ok_or(DataPathError::NoProgram)?;
+    program.try_into().map_err(|source: ProgramError| DataPathError::verifier(source))
+}

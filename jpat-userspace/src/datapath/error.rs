@@ -1,0 +1,139 @@
+//! What can go wrong between the controller and the kernel, each with what to do about it.
+
+use std::{io, path::PathBuf};
+
+use aya::{
+    EbpfError,
+    maps::MapError,
+    programs::{ProgramError, links::LinkError},
+};
+
+/// A failed request to the kernel.
+#[derive(Debug, thiserror::Error)]
+pub enum DataPathError {
+    /// The pin directory is not on a bpffs.
+    #[error("{} is not on a BPF file system\n  remedy: mount -t bpf bpf /sys/fs/bpf, or name a directory on one in `pins`", .0.display())]
+    NoBpffs(PathBuf),
+    /// The pin directory cannot be made or read.
+    #[error("pin directory {}: {source}", path.display())]
+    Pins {
+        /// The directory or pin.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Pins that this version cannot take over.
+    #[error("the pinned map {} has another layout ({found}) than this version's ({wanted})\n  remedy: run the version that made it, or give the protection up with `jpatd detach` and start again", path.display())]
+    Layout {
+        /// The pin.
+        path: PathBuf,
+        /// Type, key size, value size.
+        found: String,
+        /// Type, key size, value size.
+        wanted: String,
+    },
+    /// CAP_BPF and CAP_NET_ADMIN are missing.
+    #[error(
+        "the kernel does not let this process load BPF programs ({0})\n  remedy: run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON"
+    )]
+    Privilege(io::Error),
+    /// The object could not be loaded.
+    #[error("loading the XDP program")]
+    Load(#[source] EbpfError),
+    /// The verifier refused the program.
+    #[error("the kernel refused the XDP program")]
+    Verifier(#[source] ProgramError),
+    /// The object lacks its program.
+    #[error("the object holds no program `jpat`")]
+    NoProgram,
+    /// The object lacks a map.
+    #[error("the object holds no map `{0}`")]
+    NoMap(&'static str),
+    /// A map operation failed.
+    #[error("map {map}")]
+    Map {
+        /// Its name.
+        map: &'static str,
+        /// What the system said.
+        source: MapError,
+    },
+    /// No such interface.
+    #[error("there is no interface `{0}`\n  remedy: see `ip link`, and correct `listen.interfaces`")]
+    NoInterface(String),
+    /// Somebody else's program is there.
+    #[error(
+        "another XDP program is attached to {0}\n  remedy: see `ip link show dev {0}`; detach it, or leave {0} out of `listen.interfaces`"
+    )]
+    Busy(String),
+    /// The hook cannot be had.
+    #[error("attaching to {interface} ({mode} mode)")]
+    Attach {
+        /// The interface.
+        interface: String,
+        /// Driver or generic.
+        mode: &'static str,
+        /// What the system said.
+        source: ProgramError,
+    },
+    /// The kernel has no BPF links for XDP (before 5.9), so nothing would outlive this process.
+    #[error(
+        "{0}: this kernel cannot pin an XDP link, so the protection would end with this process\n  remedy: Linux 5.10 or newer"
+    )]
+    NotPinnable(String),
+    /// A link operation failed.
+    #[error("link to {interface}")]
+    Link {
+        /// The interface.
+        interface: String,
+        /// What the system said.
+        source: LinkError,
+    },
+    /// A pin was refused.
+    #[error("pinning {}", path.display())]
+    Pin {
+        /// Where to.
+        path: PathBuf,
+        /// What the system said.
+        source: aya::pin::PinError,
+    },
+    /// Interface addresses cannot be read.
+    #[error("reading this host's addresses")]
+    Addresses(#[source] io::Error),
+}
+
+impl DataPathError {
+    pub(crate) fn load(source: EbpfError) -> Self {
+        match permission(&source) {
+            Some(error) => Self::Privilege(error),
+            None => Self::Load(source),
+        }
+    }
+
+    pub(crate) fn verifier(source: ProgramError) -> Self {
+        match permission(&source) {
+            Some(error) => Self::Privilege(error),
+            None => Self::Verifier(source),
+        }
+    }
+
+    pub(crate) const fn map(map: &'static str) -> impl FnOnce(MapError) -> Self {
+        move |source| Self::Map { map, source }
+    }
+}
+
+/// The I/O error behind `error`, where it is one of permission. EACCES is the verifier's.
+fn permission(error: &(dyn std::error::Error + 'static)) -> Option<io::Error> {
+    os_error(error).filter(|code| *code == nix::Error::EPERM as i32).map(io::Error::from_raw_os_error)
+}
+
+/// The number of the system's error at the root of `error`.
+pub(crate) fn os_error(error: &(dyn std::error::Error + 'static)) -> Option<i32> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(io) = error.downcast_ref::<io::Error>() {
+            return io.raw_os_error();
+        }
+        next = error.source();
+    }
+    None
+}

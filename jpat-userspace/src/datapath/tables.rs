@@ -1,0 +1,323 @@
+//! Typed writes to the maps.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use aya::{
+    Ebpf,
+    maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, MapType, PerCpuArray, lpm_trie::Key},
+};
+use ipnet::IpNet;
+use jpat_common::{
+    addr::{self, Addr},
+    grant::{GrantKey, GrantValue, ServiceId},
+    map_name,
+    settings::{self, ServiceRule, Settings},
+};
+
+use super::{error::DataPathError, pins::PinDir};
+use crate::config::{PortRange, PrefixWidths};
+
+/// The maps that outlive a controller.
+pub struct Tables {
+    maps: BTreeMap<&'static str, Map>,
+    /// What the two slots of the ports table hold; `None` until read.
+    ports: [Option<BTreeMap<u32, ServiceId>>; 2],
+}
+
+/// Rules of one configuration, as the program needs them.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Rules {
+    /// Number, ports and address widths of every service.
+    pub services: Vec<(ServiceId, Vec<PortRange>, PrefixWidths)>,
+    /// Sources that pass without a grant.
+    pub always_allow: BTreeSet<IpNet>,
+    /// Judged destinations; `None` for all.
+    pub destinations: Option<BTreeSet<IpNet>>,
+    /// Drop tunnels to judged destinations.
+    pub drop_tunnels: bool,
+    /// Knock port, host order.
+    pub knock_port: u16,
+    /// Longest life of a grant.
+    pub max_ttl: std::time::Duration,
+}
+
+/// Rules that lie in the maps and are not in force yet.
+#[derive(Debug)]
+#[must_use]
+pub struct Prepared {
+    rules: Rules,
+    slot: u32,
+}
+
+impl Rules {
+    /// Judged prefixes; none where all destinations are.
+    fn judged(&self) -> &BTreeSet<IpNet> {
+        static NONE: BTreeSet<IpNet> = BTreeSet::new();
+        self.destinations.as_ref().unwrap_or(&NONE)
+    }
+}
+
+impl Tables {
+    pub(super) fn new(ebpf: &mut Ebpf) -> Result<Self, DataPathError> {
+        let mut maps = BTreeMap::new();
+        for name in map_name::PINNED {
+            maps.insert(name, ebpf.take_map(name).ok_or(DataPathError::NoMap(name))?);
+        }
+        Ok(Self { maps, ports: [None, None] })
+    }
+
+    pub(super) fn pin(&self, pins: &PinDir) -> Result<(), DataPathError> {
+        pins.create()?;
+        for (name, map) in &self.maps {
+            let path = pins.map(name);
+            map.pin(&path).map_err(|source| DataPathError::Pin { path, source })?;
+        }
+        Ok(())
+    }
+
+    /// Writes one grant.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn write_grant(&mut self, key: &GrantKey, value: &GrantValue) -> Result<(), DataPathError> {
+        self.grants_mut()?.insert(key, value, 0).map_err(DataPathError::map(map_name::GRANTS))
+    }
+
+    /// Deletes one grant; one that is not there is as good as deleted.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn delete_grant(&mut self, key: &GrantKey) -> Result<(), DataPathError> {
+        absent_is_fine(self.grants_mut()?.remove(key)).map_err(DataPathError::map(map_name::GRANTS))
+    }
+
+    /// Every grant in the map, ended ones included.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn grants(&self) -> Result<Vec<(GrantKey, GrantValue)>, DataPathError> {
+        let grants: HashMap<_, GrantKey, GrantValue> =
+            HashMap::try_from(self.map(map_name::GRANTS)?).map_err(DataPathError::map(map_name::GRANTS))?;
+        grants.iter().collect::<Result<_, _>>().map_err(DataPathError::map(map_name::GRANTS))
+    }
+
+    /// The live settings.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn settings(&self) -> Result<Settings, DataPathError> {
+        let failed = DataPathError::map(map_name::SETTINGS);
+        let array: Array<_, Settings> =
+            Array::try_from(self.map(map_name::SETTINGS)?).map_err(DataPathError::map(map_name::SETTINGS))?;
+        array.get(&0, 0).map_err(failed)
+    }
+
+    /// Replaces the live settings: everything of a reload becomes visible with this one write.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn write_settings(&mut self, settings: &Settings) -> Result<(), DataPathError> {
+        let mut array: Array<_, Settings> =
+            Array::try_from(self.map_mut(map_name::SETTINGS)?).map_err(DataPathError::map(map_name::SETTINGS))?;
+        array.set(0, settings, 0).map_err(DataPathError::map(map_name::SETTINGS))
+    }
+
+    /// Writes `rules` beside those in force: the idle slot, and prefixes that come in addition. [`Self::switch`] brings
+    /// them into force.
+    ///
+    /// # Errors
+    /// The kernel's refusal; the old rules are in force as they were.
+    pub fn prepare(&mut self, rules: Rules) -> Result<Prepared, DataPathError> {
+        let slot = 1 - (self.settings()?.slot & 1);
+        self.write_ports(slot, &rules)?;
+        self.write_services(slot, &rules)?;
+        let before = self.prefixes(map_name::ALWAYS_ALLOW)?;
+        let added = self
+            .add_prefixes(map_name::DESTINATIONS, rules.judged())
+            .and_then(|()| self.add_prefixes(map_name::ALWAYS_ALLOW, &rules.always_allow));
+        match added {
+            Ok(()) => Ok(Prepared { rules, slot }),
+            Err(error) => {
+                self.retain_prefixes(map_name::ALWAYS_ALLOW, &before)?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Brings prepared rules into force in `mode` and `generation`, with one write; then removes what is left of the old.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn switch(&mut self, prepared: Prepared, mode: u32, generation: u32) -> Result<(), DataPathError> {
+        let Prepared { rules, slot } = prepared;
+        let flags = [
+            (rules.destinations.is_none(), settings::FLAG_ANY_DESTINATION),
+            (!rules.always_allow.is_empty(), settings::FLAG_ALWAYS_ALLOW),
+            (rules.drop_tunnels, settings::FLAG_DROP_TUNNELS),
+        ];
+        self.write_settings(&Settings {
+            max_ttl_ns: u64::try_from(rules.max_ttl.as_nanos()).unwrap_or(0),
+            mode,
+            slot,
+            generation,
+            flags: flags.into_iter().filter(|(is_set, _)| *is_set).fold(0, |flags, (_, flag)| flags | flag),
+            knock_port: rules.knock_port.to_be_bytes(),
+            reserved: [0; 6],
+        })?;
+        self.retain_prefixes(map_name::ALWAYS_ALLOW, &rules.always_allow)?;
+        self.retain_prefixes(map_name::DESTINATIONS, rules.judged())
+    }
+
+    /// Makes the judged destinations exactly these.
+    ///
+    /// # Errors
+    /// The kernel's refusal; additions came first.
+    pub fn write_destinations(&mut self, destinations: &BTreeSet<IpNet>) -> Result<(), DataPathError> {
+        self.add_prefixes(map_name::DESTINATIONS, destinations)?;
+        self.retain_prefixes(map_name::DESTINATIONS, destinations)
+    }
+
+    /// One counter, summed over the CPUs.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn counter(&self, index: u32) -> Result<u64, DataPathError> {
+        let counters: PerCpuArray<_, u64> =
+            PerCpuArray::try_from(self.map(map_name::COUNTERS)?).map_err(DataPathError::map(map_name::COUNTERS))?;
+        let values = counters.get(&index, 0).map_err(DataPathError::map(map_name::COUNTERS))?;
+        Ok(values.iter().sum())
+    }
+
+    fn write_ports(&mut self, slot: u32, rules: &Rules) -> Result<(), DataPathError> {
+        let wanted: BTreeMap<u32, ServiceId> = rules
+            .services
+            .iter()
+            .flat_map(|(id, ports, _)| ports.iter().map(move |range| (id, range)))
+            .flat_map(|(id, range)| {
+                (range.first..=range.last).map(move |port| (settings::port_index(slot, range.protocol, port), *id))
+            })
+            .collect();
+        let held = match self.ports[slot as usize].take() {
+            Some(held) => held,
+            None => self.read_ports(slot)?,
+        };
+        let mut table: Array<_, u32> =
+            Array::try_from(self.map_mut(map_name::PORTS)?).map_err(DataPathError::map(map_name::PORTS))?;
+        for index in held.keys().filter(|index| !wanted.contains_key(index)) {
+            table.set(*index, 0, 0).map_err(DataPathError::map(map_name::PORTS))?;
+        }
+        for (index, id) in wanted.iter().filter(|(index, id)| held.get(index) != Some(*id)) {
+            table.set(*index, *id, 0).map_err(DataPathError::map(map_name::PORTS))?;
+        }
+        self.ports[slot as usize] = Some(wanted);
+        Ok(())
+    }
+
+    /// What an earlier controller left in a slot.
+    fn read_ports(&self, slot: u32) -> Result<BTreeMap<u32, ServiceId>, DataPathError> {
+        let table: Array<_, u32> =
+            Array::try_from(self.map(map_name::PORTS)?).map_err(DataPathError::map(map_name::PORTS))?;
+        let first = settings::port_index(slot, settings::Protocol::Tcp, 0);
+        let last = settings::port_index(slot, settings::Protocol::Udp, u16::MAX);
+        let mut held = BTreeMap::new();
+        for index in first..=last {
+            let id = table.get(&index, 0).map_err(DataPathError::map(map_name::PORTS))?;
+            if id != 0 {
+                held.insert(index, id);
+            }
+        }
+        Ok(held)
+    }
+
+    fn write_services(&mut self, slot: u32, rules: &Rules) -> Result<(), DataPathError> {
+        let mut table: Array<_, ServiceRule> =
+            Array::try_from(self.map_mut(map_name::SERVICES)?).map_err(DataPathError::map(map_name::SERVICES))?;
+        for (id, _, prefix) in &rules.services {
+            let rule = ServiceRule {
+                mask_v4: addr::mask(prefix.v4.saturating_add(96)),
+                mask_v6: addr::mask(prefix.v6),
+                flags: 0,
+                reserved: 0,
+            };
+            table.set(settings::service_index(slot, *id), rule, 0).map_err(DataPathError::map(map_name::SERVICES))?;
+        }
+        Ok(())
+    }
+
+    fn prefixes(&self, name: &'static str) -> Result<BTreeSet<IpNet>, DataPathError> {
+        let trie: LpmTrie<_, Addr, u32> = LpmTrie::try_from(self.map(name)?).map_err(DataPathError::map(name))?;
+        trie.keys().map(|key| key.map(|key| net(&key))).collect::<Result<_, _>>().map_err(DataPathError::map(name))
+    }
+
+    fn add_prefixes(&mut self, name: &'static str, prefixes: &BTreeSet<IpNet>) -> Result<(), DataPathError> {
+        let mut trie: LpmTrie<_, Addr, u32> =
+            LpmTrie::try_from(self.map_mut(name)?).map_err(DataPathError::map(name))?;
+        prefixes.iter().try_for_each(|prefix| trie.insert(&key(prefix), 1, 0)).map_err(DataPathError::map(name))
+    }
+
+    fn retain_prefixes(&mut self, name: &'static str, wanted: &BTreeSet<IpNet>) -> Result<(), DataPathError> {
+        let held = self.prefixes(name)?;
+        let wanted: BTreeSet<_> = wanted.iter().map(IpNet::trunc).collect();
+        let mut trie: LpmTrie<_, Addr, u32> =
+            LpmTrie::try_from(self.map_mut(name)?).map_err(DataPathError::map(name))?;
+        held.difference(&wanted)
+            .try_for_each(|prefix| absent_is_fine(trie.remove(&key(prefix))))
+            .map_err(DataPathError::map(name))
+    }
+
+    fn grants_mut(&mut self) -> Result<HashMap<&mut MapData, GrantKey, GrantValue>, DataPathError> {
+        HashMap::try_from(self.map_mut(map_name::GRANTS)?).map_err(DataPathError::map(map_name::GRANTS))
+    }
+
+    fn map(&self, name: &'static str) -> Result<&Map, DataPathError> {
+        self.maps.get(name).ok_or(DataPathError::NoMap(name))
+    }
+
+    fn map_mut(&mut self, name: &'static str) -> Result<&mut Map, DataPathError> {
+        self.maps.get_mut(name).ok_or(DataPathError::NoMap(name))
+    }
+}
+
+/// What a pinned map must look like to be taken over.
+pub(super) fn layout(name: &str) -> String {
+    let (kind, key, value) = match name {
+        map_name::GRANTS => (MapType::LruHash, size_of::<GrantKey>(), size_of::<GrantValue>()),
+        map_name::SETTINGS => (MapType::Array, 4, size_of::<Settings>()),
+        map_name::PORTS => (MapType::Array, 4, size_of::<ServiceId>()),
+        map_name::SERVICES => (MapType::Array, 4, size_of::<ServiceRule>()),
+        map_name::COUNTERS => (MapType::PerCpuArray, 4, size_of::<u64>()),
+        _prefixes => (MapType::LpmTrie, size_of::<u32>() + size_of::<Addr>(), size_of::<u32>()),
+    };
+    format!("{kind:?}, key {key}, value {value}")
+}
+
+/// The trie's key: IPv4 prefixes move behind the 96 bits of the mapped form.
+fn key(prefix: &IpNet) -> Key<Addr> {
+    match prefix.trunc() {
+        IpNet::V4(v4) => Key::new(u32::from(v4.prefix_len()) + addr::V4_MAPPED_BITS, addr::from_v4(v4.addr().octets())),
+        IpNet::V6(v6) => Key::new(u32::from(v6.prefix_len()), v6.addr().octets()),
+    }
+}
+
+fn net(key: &Key<Addr>) -> IpNet {
+    let (bits, data) = (key.prefix_len(), key.data());
+    let address = IpAddr::from(data);
+    let (address, bits) = match address.to_canonical() {
+        IpAddr::V4(v4) if bits >= addr::V4_MAPPED_BITS => (IpAddr::V4(v4), bits - addr::V4_MAPPED_BITS),
+        IpAddr::V4(_) | IpAddr::V6(_) => (address, bits),
+    };
+    IpNet::new_assert(address, u8::try_from(bits).unwrap_or(0))
+}
+
+fn absent_is_fine(result: Result<(), MapError>) -> Result<(), MapError> {
+    match result {
+        Err(MapError::KeyNotFound) => Ok(()),
+        Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(nix::Error::ENOENT as i32) => {
+            Ok(())
+        }
+        other => other,
+    }
+}

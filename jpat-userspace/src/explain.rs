@@ -1,0 +1,167 @@
+//! The decision on a token and every check behind it, offline: the verifier's own steps, all of them kept.
+//!
+//! [`verify`](verify::verify) decides, as for a real knock. What stands after the first failed check is supposition: the same
+//! verifier run again on a copy of the configuration that forgives what failed. It is shown as such and decides nothing.
+
+mod render;
+mod suppose;
+#[cfg(test)]
+mod tests;
+
+use std::net::{IpAddr, SocketAddr};
+
+pub use self::render::VERSION;
+
+use crate::{
+    clock::{Now, UnixTime},
+    knock::{self, Form, Knock, Received},
+    policy::RuleResult,
+    refusal::Refusal,
+    snapshot::Snapshot,
+    token::{Principal, TokenId, VerifiedToken},
+    verify::{self, Denied, Opening, Outcome, Record},
+};
+
+/// Everything there is to say about one token from one source at one moment.
+#[derive(Clone, Debug)]
+pub struct Explanation {
+    /// The moment that it was judged for.
+    pub at: UnixTime,
+    /// The source that it was judged for.
+    pub source: IpAddr,
+    /// Whose token it is, once the signature verified.
+    pub principal: Option<Principal>,
+    /// Its identity, once the signature verified.
+    pub id: Option<TokenId>,
+    /// The checks, in the order in which they run.
+    pub checks: Vec<Check>,
+    /// What had to be forgiven for the checks and rules that decide nothing.
+    pub suppositions: Vec<String>,
+    /// What every rule says; empty when the checks went no further.
+    pub rules: Vec<RuleResult>,
+    /// What a knock with this token would bring.
+    pub decision: Decision,
+}
+
+/// One check on the token.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Check {
+    /// Its name.
+    pub name: &'static str,
+    /// Whether it passed, and the refusal if not.
+    pub result: Result<(), Refusal>,
+    /// What was compared; may be empty.
+    pub detail: String,
+    /// Whether it stands behind a failed check, and decides nothing.
+    pub supposed: bool,
+}
+
+/// What a knock would bring.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Decision {
+    /// It opens these, unless the token was used before in a way that its issuer's `replay` forbids.
+    Open(Vec<Open>),
+    /// It opens nothing.
+    Refused {
+        /// Why.
+        refusal: Refusal,
+        /// Name of the deny rule that matched, where one did.
+        rule: Option<String>,
+    },
+}
+
+/// One service that opens.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Open {
+    /// Its name.
+    pub service: String,
+    /// End of the grant: the service's TTL or the token's `exp`, whichever comes first.
+    pub until: UnixTime,
+}
+
+/// Explains the decision on `token` (surrounding white space aside) for a bare knock from `source` at `now`.
+#[must_use]
+pub fn explain(snapshot: &Snapshot, token: &str, source: IpAddr, now: Now) -> Explanation {
+    let mut explanation = Explanation {
+        at: now.unix,
+        source,
+        principal: None,
+        id: None,
+        checks: vec![],
+        suppositions: vec![],
+        rules: vec![],
+        decision: Decision::Open(vec![]),
+    };
+    let mut record = Checks::default();
+    let decided = decide(snapshot, token.trim(), source, now, &mut record);
+    explanation.checks = record.0;
+    let form = Form::Bare;
+    let witness = match &decided {
+        Outcome::Allowed(allowed) => Some(VerifiedToken::clone(&allowed.token)),
+        Outcome::Denied(_) => suppose::verify(snapshot, token.trim(), form, now, &mut explanation),
+    };
+    if let Some(witness) = &witness {
+        explanation.principal = Some(witness.principal().clone());
+        explanation.id = Some(witness.id().clone());
+        // The decision was made above; this keeps the answers.
+        let (_decision, rules) = snapshot.policy.examine(witness, source, form, now);
+        explanation.rules = rules;
+    }
+    explanation.decision = match decided {
+        Outcome::Allowed(allowed) => {
+            let open = |opening: &Opening| Open {
+                service: opening.name.to_string(),
+                until: now.unix.after(opening.ttl).min(allowed.token.expires()),
+            };
+            Decision::Open(allowed.openings.iter().map(open).collect())
+        }
+        Outcome::Denied(Denied { refusal, who, rule, .. }) => {
+            if let Some(who) = who {
+                explanation.principal = Some(who.principal);
+                explanation.id = Some(who.token);
+            }
+            Decision::Refused { refusal, rule }
+        }
+    };
+    explanation
+}
+
+/// What a controller does with the datagram, from its arrival on.
+fn decide(snapshot: &Snapshot, token: &str, source: IpAddr, now: Now, record: &mut Checks) -> Outcome {
+    let datagram = Received {
+        bytes: token.as_bytes().to_vec(),
+        source: SocketAddr::new(source, 0),
+        destination: SocketAddr::from(([0, 0, 0, 0], 0)),
+        received: now.boot,
+        ifindex: 0,
+    };
+    let knock: Result<Knock, Refusal> = knock::decode(&datagram);
+    match record.step("datagram", knock, |_| format!("{} bytes from {source}", datagram.bytes.len())) {
+        Ok(knock) => verify::verify(&knock, snapshot, now, record),
+        Err(refusal) => Outcome::Denied(Denied { refusal, issuer: None, who: None, rule: None }),
+    }
+}
+
+/// A recorder that keeps everything.
+#[derive(Default)]
+struct Checks(Vec<Check>);
+
+impl Record for Checks {
+    fn check(&mut self, name: &'static str, result: Result<(), Refusal>, detail: impl FnOnce() -> String) {
+        self.0.push(Check { name, result, detail: detail(), supposed: false });
+    }
+}
+
+impl Explanation {
+    /// Whether the knock opens anything.
+    #[must_use]
+    pub const fn allowed(&self) -> bool {
+        matches!(self.decision, Decision::Open(_))
+    }
+
+    /// Whether the rules were asked on a supposition, because the token itself was refused.
+    #[must_use]
+    pub fn rules_supposed(&self) -> bool {
+        self.checks.iter().any(|check| check.result.is_err())
+    }
+}

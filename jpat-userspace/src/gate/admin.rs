@@ -1,0 +1,144 @@
+//! What is done to grants from this host: by admins, a reload, or a start over a map that has entries.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv6Addr},
+    sync::Arc,
+};
+
+use jpat_common::grant::{GrantKey, GrantValue, ServiceId};
+
+use super::{
+    Command, Gate, GrantView, Selector,
+    grants::LeaseId,
+    lease::{self, Holder, Lease},
+};
+use crate::{
+    audit::{Event, Kind, Revocation},
+    clock::{BootTime, Now},
+    config::Limits,
+    knock,
+    refusal::Refusal,
+    token::VerifiedToken,
+    verify::Opening,
+};
+
+impl Gate {
+    /// Every live lease, ordered by source and service.
+    #[must_use]
+    pub fn grants(&self, now: Now) -> Vec<GrantView> {
+        let mut live: Vec<_> =
+            self.grants.leases().map(|(_, lease)| lease).filter(|lease| lease.end > now.boot).collect();
+        live.sort_by(|a, b| (a.key, &a.holder).cmp(&(b.key, &b.holder)));
+        live.into_iter().map(|lease| lease.view(now)).collect()
+    }
+
+    /// Grants without a token, on the word of `by`. What `by` added before is lengthened.
+    ///
+    /// # Errors
+    /// [`Refusal::BadSource`], [`Refusal::GrantsFull`].
+    pub fn add(&mut self, source: IpAddr, opening: &Opening, by: &str, now: Now) -> Result<GrantView, Refusal> {
+        if !knock::may_be_granted(source) {
+            return Err(Refusal::BadSource);
+        }
+        self.settle(now);
+        let holder = Arc::new(Holder::Admin(by.to_owned()));
+        let end = now.boot.after(opening.ttl.min(self.max_ttl));
+        let lease = Lease::new(&holder, opening, source, end);
+        let key = lease.key;
+        self.grants.check_room(&holder, &BTreeSet::from([key]), usize::MAX, self.usable)?;
+        let (lease, renewed) = self.grants.put(lease, now);
+        let change = self.grants.write_back(key);
+        self.push_change(change, None);
+        let kind = if renewed { Kind::Renewed } else { Kind::Granted };
+        self.audit(Event { by: Some(by.to_owned()), ..lease.event(kind, now) });
+        self.schedule(now);
+        Ok(lease.view(now))
+    }
+
+    /// Takes away the leases that match, and returns how many. Where others hold the same grant, it stays open for them.
+    pub fn revoke(&mut self, selector: &Selector, by: &str, now: Now) -> usize {
+        self.settle(now);
+        let leases = self.select(|lease| selector.matches(lease));
+        self.end(leases, |lease| Event { by: Some(by.to_owned()), ..revoked(lease, Revocation::Admin, now) })
+    }
+
+    /// Revokes everything at once by raising the generation, which this returns.
+    pub fn flush(&mut self, by: &str, now: Now) -> u32 {
+        self.settle(now);
+        let generation = self.grants.raise_generation();
+        self.commands.push_back(Command::SetGeneration(generation));
+        let leases = self.select(|_| true);
+        self.end(leases, |lease| Event { by: Some(by.to_owned()), ..revoked(lease, Revocation::Flush, now) });
+        generation
+    }
+
+    /// Takes over what the grant map holds at the start. What is not live, or fits no service of `services` and no free
+    /// place, is deleted. The rest becomes leases of `adopted`: who holds them is not known any more, so that
+    /// neither `[[deny]]` rules nor a principal's name find them; they end when they end.
+    pub fn adopt(&mut self, entries: Vec<(GrantKey, GrantValue)>, services: &[Opening], now: Now) {
+        let services: BTreeMap<ServiceId, &Opening> =
+            services.iter().map(|opening| (opening.service, opening)).collect();
+        let max_ttl = u64::try_from(self.max_ttl.as_nanos()).unwrap_or(u64::MAX);
+        let holder = Arc::new(Holder::Adopted);
+        for (key, value) in entries {
+            let source = IpAddr::V6(Ipv6Addr::from(*key.source())).to_canonical();
+            let is_live = value.is_live(now.boot.0, self.grants.generation(), max_ttl);
+            let service = services.get(&key.service()).filter(|service| lease::key(service, source) == key);
+            match service {
+                Some(opening) if is_live && self.grants.entries() < self.usable => {
+                    self.grants.adopt(Lease::new(&holder, opening, source, BootTime(value.end_ns())));
+                }
+                Some(_) | None => {
+                    self.commands.push_back(Command::Delete { key });
+                    if is_live {
+                        self.audit(Event {
+                            principal: Some("adopted".to_owned()),
+                            source: Some(source),
+                            service: service.map(|opening| Arc::clone(&opening.name)),
+                            reason: Some(Revocation::NotAdopted.code()),
+                            ..Event::new(Kind::Revoked, now.unix)
+                        });
+                    }
+                }
+            }
+        }
+        self.schedule(now);
+    }
+
+    /// Goes over to a new configuration: outcomes of older snapshots are verified again; leases of `revoke_services`
+    /// (changed or removed) and those whose token `denied` names a rule for are revoked. `limits.grants` stays as it was.
+    pub fn reload(
+        &mut self,
+        snapshot_generation: u64,
+        limits: Limits,
+        revoke_services: &BTreeSet<ServiceId>,
+        denied: &dyn Fn(&VerifiedToken, IpAddr) -> Option<String>,
+        now: Now,
+    ) {
+        self.settle(now);
+        self.snapshot_generation = snapshot_generation;
+        self.limits = limits;
+        self.admission.set_limits(&limits);
+        self.replay.set_capacity(limits.replay_entries);
+
+        let changed = self.select(|lease| revoke_services.contains(&lease.key.service()));
+        self.end(changed, |lease| revoked(lease, Revocation::ServiceChanged, now));
+        let rules: BTreeMap<LeaseId, String> = self
+            .grants
+            .leases()
+            .filter_map(|(id, lease)| Some((id, denied(lease.token.as_ref()?, lease.source)?)))
+            .collect();
+        for (id, rule) in rules {
+            self.end(vec![id], |lease| Event { rule: Some(rule.clone()), ..revoked(lease, Revocation::DenyRule, now) });
+        }
+    }
+
+    fn select(&self, matches: impl Fn(&Lease) -> bool) -> Vec<LeaseId> {
+        self.grants.leases().filter(|(_, lease)| matches(lease)).map(|(id, _)| id).collect()
+    }
+}
+
+pub(super) fn revoked(lease: &Lease, why: Revocation, now: Now) -> Event {
+    Event { reason: Some(why.code()), ..lease.event(Kind::Revoked, now) }
+}

@@ -1,0 +1,245 @@
+//! Every lease, and what the grant map holds because of them: for each key the latest end of its leases.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use jpat_common::{
+    addr::Addr,
+    grant::{GrantKey, GrantValue},
+};
+
+use super::{
+    clock_offset::ClockOffset,
+    lease::{Holder, Lease},
+};
+use crate::{
+    clock::{BootTime, Now},
+    refusal::Refusal,
+    token::Principal,
+};
+
+/// A wall clock that is slewed moves by this much now and then; it is not worth rewriting every grant for less.
+const CLOCK_TOLERANCE_NS: u64 = 10_000_000;
+
+/// Number of a lease in this store.
+pub(super) type LeaseId = u64;
+
+/// What the grant map must be told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Change {
+    Write(GrantKey, GrantValue),
+    Delete(GrantKey),
+}
+
+/// The leases. Each operation costs O(log n) for each lease that it touches.
+#[derive(Debug)]
+pub(super) struct Grants {
+    generation: u32,
+    leases: BTreeMap<LeaseId, Lease>,
+    next_id: LeaseId,
+    by_holder: BTreeMap<(GrantKey, Arc<Holder>), LeaseId>,
+    by_end: BTreeSet<(BootTime, LeaseId)>,
+    by_key: BTreeSet<(GrantKey, BootTime, LeaseId)>,
+    /// Leases of each principal, counted by source prefix.
+    sources: BTreeMap<Principal, BTreeMap<Addr, usize>>,
+    /// What the map holds.
+    written: BTreeMap<GrantKey, BootTime>,
+    /// No lease ends later than its `exp` read under this offset.
+    read_under: ClockOffset,
+}
+
+impl Grants {
+    pub(super) const fn new(generation: u32) -> Self {
+        Self {
+            generation,
+            leases: BTreeMap::new(),
+            next_id: 0,
+            by_holder: BTreeMap::new(),
+            by_end: BTreeSet::new(),
+            by_key: BTreeSet::new(),
+            sources: BTreeMap::new(),
+            written: BTreeMap::new(),
+            read_under: ClockOffset::MAX,
+        }
+    }
+
+    pub(super) const fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    /// Later writes are of the next generation, which this returns.
+    pub(super) const fn raise_generation(&mut self) -> u32 {
+        self.generation = self.generation.wrapping_add(1);
+        self.generation
+    }
+
+    /// Entries in the map, ended ones that were not swept included.
+    pub(super) fn entries(&self) -> usize {
+        self.written.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.leases.is_empty()
+    }
+
+    pub(super) fn leases(&self) -> impl Iterator<Item = (LeaseId, &Lease)> {
+        self.leases.iter().map(|(id, lease)| (*id, lease))
+    }
+
+    /// Whether all of `keys` can be held: by the principal's quota of sources, and within `usable` entries of the map.
+    pub(super) fn check_room(
+        &self,
+        holder: &Holder,
+        keys: &BTreeSet<GrantKey>,
+        sources_per_principal: usize,
+        usable: usize,
+    ) -> Result<(), Refusal> {
+        match holder {
+            Holder::Token(principal, _) => {
+                let held = self.sources.get(principal);
+                let is_new = |source: &&Addr| held.is_none_or(|held| !held.contains_key(*source));
+                let new: BTreeSet<_> = keys.iter().map(GrantKey::source).filter(is_new).collect();
+                if !new.is_empty() && held.map_or(0, BTreeMap::len) + new.len() > sources_per_principal {
+                    return Err(Refusal::TooManySources);
+                }
+            }
+            Holder::Admin(_) | Holder::Adopted => {}
+        }
+        let new = keys.iter().filter(|key| !self.written.contains_key(key)).count();
+        if new > 0 && self.written.len() + new > usable {
+            return Err(Refusal::GrantsFull);
+        }
+        Ok(())
+    }
+
+    /// Adds a lease. One of the same key and holder is renewed: it never ends earlier than before.
+    /// Returns the lease as it stands and whether it was renewed.
+    pub(super) fn put(&mut self, mut lease: Lease, now: Now) -> (Lease, bool) {
+        let held = self.by_holder.get(&(lease.key, Arc::clone(&lease.holder))).copied();
+        let old = held.and_then(|id| self.remove(id));
+        if let Some(old) = &old {
+            lease.end = lease.end.max(old.end);
+        }
+        if lease.token.is_some() {
+            self.read_under = self.read_under.min(ClockOffset::of(now));
+        }
+        self.insert(lease.clone());
+        (lease, old.is_some())
+    }
+
+    fn insert(&mut self, lease: Lease) {
+        let id = self.next_id;
+        self.next_id += 1;
+        self.by_holder.insert((lease.key, Arc::clone(&lease.holder)), id);
+        self.by_end.insert((lease.end, id));
+        self.by_key.insert((lease.key, lease.end, id));
+        if let Some(principal) = principal(&lease) {
+            *self.sources.entry(principal.clone()).or_default().entry(*lease.key.source()).or_default() += 1;
+        }
+        self.leases.insert(id, lease);
+    }
+
+    /// Takes a lease away. The map still holds its grant until [`Self::write_back`].
+    pub(super) fn remove(&mut self, id: LeaseId) -> Option<Lease> {
+        let lease = self.leases.remove(&id)?;
+        self.by_holder.remove(&(lease.key, Arc::clone(&lease.holder)));
+        self.by_end.remove(&(lease.end, id));
+        self.by_key.remove(&(lease.key, lease.end, id));
+        if let Some(principal) = principal(&lease)
+            && let Some(held) = self.sources.get_mut(principal)
+        {
+            if let Some(count) = held.get_mut(lease.key.source()) {
+                *count -= 1;
+                if *count == 0 {
+                    held.remove(lease.key.source());
+                }
+            }
+            if held.is_empty() {
+                self.sources.remove(principal);
+            }
+        }
+        Some(lease)
+    }
+
+    /// Leases that have ended.
+    pub(super) fn ended(&self, now: BootTime) -> Vec<LeaseId> {
+        self.by_end.iter().take_while(|(end, _)| *end <= now).map(|(_, id)| *id).collect()
+    }
+
+    pub(super) fn leases_of(&self, key: GrantKey) -> Vec<LeaseId> {
+        self.range(key).map(|(.., id)| *id).collect()
+    }
+
+    /// Reads every `exp` again if the wall clock went forward, and returns the keys of the leases that end earlier now.
+    /// A clock that was set back changes nothing.
+    pub(super) fn shorten(&mut self, now: Now) -> BTreeSet<GrantKey> {
+        let offset = ClockOffset::of(now);
+        if !offset.is_ahead_of(self.read_under, CLOCK_TOLERANCE_NS) {
+            return BTreeSet::new();
+        }
+        self.read_under = offset;
+        let is_shorter = |lease: &Lease| {
+            let end = offset.boot_at(lease.token.as_ref()?.expires());
+            (end < lease.end).then_some(end)
+        };
+        let shorter: Vec<_> = self.leases().filter_map(|(id, lease)| Some((id, is_shorter(lease)?))).collect();
+        shorter
+            .into_iter()
+            .filter_map(|(id, end)| {
+                let lease = self.remove(id)?.ending(end);
+                let key = lease.key;
+                self.insert(lease);
+                Some(key)
+            })
+            .collect()
+    }
+
+    /// The map's entry of `key` as its leases want it: the latest end, or none.
+    pub(super) fn write_back(&mut self, key: GrantKey) -> Option<Change> {
+        let written = self.written.get(&key).copied();
+        match (self.latest(key), written) {
+            (Some(end), Some(written)) if end == written => None,
+            (Some(end), _) => Some(self.write(key, end)),
+            (None, Some(_)) => Some(self.delete(key)),
+            (None, None) => None,
+        }
+    }
+
+    /// As [`Self::write_back`], but writes even what the map should hold already.
+    pub(super) fn rewrite(&mut self, key: GrantKey) -> Option<Change> {
+        self.latest(key).map(|end| self.write(key, end))
+    }
+
+    /// Takes over a lease whose entry is in the map.
+    pub(super) fn adopt(&mut self, lease: Lease) {
+        self.written.insert(lease.key, lease.end);
+        self.insert(lease);
+    }
+
+    fn write(&mut self, key: GrantKey, end: BootTime) -> Change {
+        self.written.insert(key, end);
+        Change::Write(key, GrantValue::new(end.0, self.generation))
+    }
+
+    fn delete(&mut self, key: GrantKey) -> Change {
+        self.written.remove(&key);
+        Change::Delete(key)
+    }
+
+    fn latest(&self, key: GrantKey) -> Option<BootTime> {
+        self.range(key).next_back().map(|(_, end, _)| *end)
+    }
+
+    fn range(&self, key: GrantKey) -> impl DoubleEndedIterator<Item = &(GrantKey, BootTime, LeaseId)> {
+        self.by_key.range((key, BootTime(0), 0)..=(key, BootTime(u64::MAX), LeaseId::MAX))
+    }
+}
+
+fn principal(lease: &Lease) -> Option<&Principal> {
+    match &*lease.holder {
+        Holder::Token(principal, _) => Some(principal),
+        Holder::Admin(_) | Holder::Adopted => None,
+    }
+}

@@ -1,0 +1,229 @@
+//! `jpatd init`: a first configuration in audit mode, a local issuer, and what to type next.
+
+mod template;
+
+use std::{
+    fs, io,
+    io::Write,
+    net::IpAddr,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+use serde::Serialize;
+use thiserror::Error;
+
+use crate::{
+    check::HostFacts,
+    config::InterfacePattern,
+    datapath::interfaces::{self, Device},
+    issuer::{Alg, IssuerError, keys},
+};
+
+/// What a first configuration is made from.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Directory to write into; made if it is not there.
+    pub out: PathBuf,
+    /// Device to protect; without it "external", or where that means none, every device that may face a network.
+    pub interface: Option<String>,
+    /// The address that the caller is logged in from: it is always allowed.
+    pub peer: Option<IpAddr>,
+    /// Who may reach SSH: `sub` of the first token.
+    pub subject: String,
+    /// This host's name, for issuer and audience.
+    pub host: String,
+}
+
+impl Options {
+    /// Options with the caller's and this host's name.
+    #[must_use]
+    pub fn new(out: PathBuf, interface: Option<String>, peer: Option<IpAddr>) -> Self {
+        let user = ["SUDO_USER", "USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok());
+        let host = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+        let subject = user.filter(|user| !user.is_empty()).unwrap_or_else(|| "admin".into());
+        let host = host.filter(|host| !host.is_empty()).unwrap_or_else(|| "localhost".into());
+        Self { out, interface, peer, subject, host }
+    }
+}
+
+/// What was written, and the next three commands.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Written {
+    /// The configuration.
+    pub config: PathBuf,
+    /// Private keys of the local issuer.
+    pub issuer_keys: PathBuf,
+    /// Its public keys.
+    pub jwks: PathBuf,
+    /// The address that is always allowed.
+    pub always_allowed: Option<IpAddr>,
+    /// Run the controller; sign a token; knock with it.
+    pub next: [String; 3],
+}
+
+/// Why nothing was written, or not all.
+#[derive(Debug, Error)]
+pub enum InitError {
+    /// A file of an earlier time is in the way.
+    #[error("{} exists already, and is not overwritten\n  remedy: name an empty directory with --out", .0.display())]
+    Exists(PathBuf),
+    /// A file cannot be written.
+    #[error("cannot write {}: {source}", path.display())]
+    Write {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// There is no device to protect.
+    #[error("{what}\n  remedy: name one with --interface: {here}")]
+    NoDevice {
+        /// What was looked for.
+        what: String,
+        /// Devices of this host.
+        here: String,
+    },
+    /// The devices cannot be listed.
+    #[error("the devices of this host cannot be listed: {0}")]
+    Devices(String),
+    /// The issuer's key cannot be made.
+    #[error(transparent)]
+    Issuer(#[from] IssuerError),
+}
+
+/// Writes `jpat.toml`, `jwks.json` and `issuer/` into a directory that has none of them.
+///
+/// # Errors
+/// Nothing is overwritten; what else the system or the host's devices object to.
+pub fn init(options: &Options, facts: &HostFacts) -> Result<Written, InitError> {
+    let (config, jwks, issuer_keys) =
+        (options.out.join("jpat.toml"), options.out.join("jwks.json"), options.out.join("issuer"));
+    if let Some(path) = [&config, &jwks, &issuer_keys].into_iter().find(|path| path.symlink_metadata().is_ok()) {
+        return Err(InitError::Exists(path.clone()));
+    }
+    let devices = facts.devices.as_ref().map_err(|error| InitError::Devices(error.to_string()))?;
+    let interfaces = interfaces_for(options.interface.as_deref(), devices)?;
+    fs::create_dir_all(&options.out).map_err(|source| InitError::Write { path: options.out.clone(), source })?;
+    let key = keys::generate(&issuer_keys, Alg::Es256)?;
+    let set = serde_json::to_vec_pretty(&keys::jwks(&[key])).map_err(io::Error::from);
+    set.and_then(|set| write_new(&jwks, &set)).map_err(|source| InitError::Write { path: jwks.clone(), source })?;
+    let (issuer, audience) = (format!("urn:jpat:{}", options.host), format!("jpat://{}", options.host));
+    let text = template::render(&template::Values {
+        interfaces: &interfaces,
+        peer: options.peer.map(|peer| peer.to_canonical().to_string()).as_deref(),
+        issuer: &issuer,
+        audience: &audience,
+        subject: &options.subject,
+        keys: "jwks.json",
+    });
+    write_new(&config, text.as_bytes()).map_err(|source| InitError::Write { path: config.clone(), source })?;
+    let next = [
+        format!("jpatd run --config {}", shell(&config)),
+        format!(
+            "jpat issuer sign --dir {} --issuer {} --audience {} --subject {} > token",
+            shell(&issuer_keys),
+            word(&issuer),
+            word(&audience),
+            word(&options.subject)
+        ),
+        format!("jpat knock {} --token-file token --bare --wait tcp/22", word(&options.host)),
+    ];
+    Ok(Written { config, issuer_keys, jwks, always_allowed: options.peer, next })
+}
+
+fn interfaces_for(asked: Option<&str>, devices: &[Device]) -> Result<Vec<String>, InitError> {
+    let usable = |device: &&Device| device.has_ethernet() && device.index != 1 && device.port_of.is_none();
+    let here = || devices.iter().filter(usable).map(|device| device.name.clone()).collect::<Vec<_>>();
+    let none = |what: String| InitError::NoDevice { what, here: here().join(", ") };
+    if let Some(name) = asked {
+        let known = name == "external" || devices.iter().any(|device| device.name == name && device.has_ethernet());
+        return if known {
+            Ok(vec![name.to_owned()])
+        } else {
+            Err(none(format!("there is no Ethernet device `{name}`")))
+        };
+    }
+    if !interfaces::resolve(&[InterfacePattern::External], devices).names.is_empty() {
+        return Ok(vec!["external".into()]);
+    }
+    // A container or a namespace: its way out is a veth or the like.
+    let outward = devices.iter().filter(|device| usable(device) && device.up).map(|device| device.name.clone());
+    let outward: Vec<_> = outward.collect();
+    if outward.is_empty() { Err(none("no device faces a network".into())) } else { Ok(outward) }
+}
+
+fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    fs::OpenOptions::new().write(true).create_new(true).mode(0o644).open(path)?.write_all(bytes)
+}
+
+fn shell(path: &Path) -> String {
+    word(&path.to_string_lossy())
+}
+
+/// A word for a POSIX shell.
+fn word(text: &str) -> String {
+    let plain = |char: char| char.is_ascii_alphanumeric() || "/._-:@%+=,".contains(char);
+    if !text.is_empty() && text.chars().all(plain) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Mode};
+
+    fn facts(names: &[(&str, Option<&str>)]) -> HostFacts {
+        let device = |(name, kind): &(&str, Option<&str>)| Device {
+            name: (*name).to_owned(),
+            index: 2,
+            hardware: 1,
+            up: true,
+            kind: kind.map(str::to_owned),
+            port_of: None,
+        };
+        let devices = Ok(names.iter().map(device).collect());
+        HostFacts { devices, ephemeral: 32_768..=60_999, reserved: vec![], cpus: 2, kubernetes: false }
+    }
+
+    fn options(out: &Path) -> Options {
+        let peer = Some("192.0.2.9".parse().unwrap());
+        Options { out: out.into(), interface: None, peer, subject: "al\"ice'".into(), host: "web-1".into() }
+    }
+
+    #[test]
+    fn p8_the_first_configuration_is_good_audits_and_lets_the_caller_in() {
+        let dir = tempfile::tempdir().unwrap();
+        let facts = facts(&[("eth0", None)]);
+        let written = init(&options(&dir.path().join("new")), &facts).unwrap();
+        let report = crate::check::report(&written.config, &facts);
+        assert!(report.is_good(), "{report}");
+        let (config, _) = Config::load(&written.config).unwrap();
+        assert_eq!(config.mode, Mode::Audit);
+        assert_eq!(config.always_allow, ["192.0.2.9/32".parse().unwrap()]);
+        assert_eq!(config.services[0].allow, r#"claims.sub == "al\"ice'""#);
+        assert!(written.next[1].ends_with(r#"--subject 'al"ice'\''' > token"#), "{}", written.next[1]);
+    }
+
+    #[test]
+    fn nothing_is_overwritten() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("jpat.toml"), "mine").unwrap();
+        let error = init(&options(dir.path()), &facts(&[("eth0", None)])).unwrap_err();
+        assert!(error.to_string().contains("jpat.toml exists already"), "{error}");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing else was written either");
+    }
+
+    #[test]
+    fn interfaces_are_those_asked_for_external_or_what_leads_out() {
+        let devices = |names| facts(names).devices.unwrap();
+        assert_eq!(interfaces_for(None, &devices(&[("eth0", None)])).unwrap(), ["external"]);
+        assert_eq!(interfaces_for(None, &devices(&[("eth0", Some("veth"))])).unwrap(), ["eth0"]);
+        assert_eq!(interfaces_for(Some("br0"), &devices(&[("br0", Some("bridge"))])).unwrap(), ["br0"]);
+        let error = interfaces_for(Some("eth1"), &devices(&[("eth0", None)])).unwrap_err();
+        assert_eq!(error.to_string(), "there is no Ethernet device `eth1`\n  remedy: name one with --interface: eth0");
+    }
+}

@@ -1,0 +1,80 @@
+//! The text of a first configuration.
+
+/// What differs from host to host.
+pub(super) struct Values<'a> {
+    pub(super) interfaces: &'a [String],
+    /// Sources that are always allowed, or none.
+    pub(super) peer: Option<&'a str>,
+    pub(super) issuer: &'a str,
+    pub(super) audience: &'a str,
+    pub(super) subject: &'a str,
+    pub(super) keys: &'a str,
+}
+
+pub(super) fn render(values: &Values<'_>) -> String {
+    let Values { interfaces, peer, issuer, audience, subject, keys } = values;
+    let interfaces = list(interfaces);
+    let (peer, of_peer) = match peer {
+        Some(peer) => (list(&[(*peer).to_owned()]), "where you were logged in from when this was written"),
+        None => ("[]".to_owned(), "none: you were not logged in over SSH when this was written"),
+    };
+    let rule = format!("claims.sub == {}", toml_string(subject));
+    let (issuer, audience, keys, rule) =
+        (toml_string(issuer), toml_string(audience), toml_string(keys), literal(&rule));
+    format!(
+        r#"# JPAT: first configuration, written by `jpatd init`. `jpatd schema` lists every key; `jpatd check` reads this file.
+
+# "audit" counts what would be dropped and drops nothing but knocks. When the counters are as you expect:
+# `jpatd run --try 60s` with "enforce" rolls back by itself unless you say `jpat confirm`.
+mode = "audit"
+
+[listen]
+interfaces = {interfaces}
+port = 1337                     # UDP; knocks are taken here
+
+# Break-glass: these reach protected ports without a token, whatever happens to issuers and keys.
+[always_allow]
+sources = {peer}  # {of_peer}
+
+# Who issues tokens. This one is local: its private keys lie in issuer/, next to this file, and are not needed by jpatd.
+[[issuer]]
+name = "local"
+issuer = {issuer}
+audience = [{audience}]
+algorithms = ["ES256"]
+keys = {{ jwks_file = {keys} }}
+accept = ["bare"]               # the token crosses the network in the clear: keep it short-lived
+replay = "once"                 # each token opens once
+
+# What is protected, for whom, for how long.
+[[service]]
+name = "ssh"
+ports = ["tcp/22"]
+allow = {rule}
+ttl = "30s"                     # connections end with their grant in this version; knock again to renew
+"#
+    )
+}
+
+fn list(names: &[String]) -> String {
+    format!("[{}]", names.iter().map(|name| toml_string(name)).collect::<Vec<_>>().join(", "))
+}
+
+/// A basic TOML string; CEL reads it the same.
+fn toml_string(text: &str) -> String {
+    let mut quoted = String::from('"');
+    for char in text.chars() {
+        match char {
+            '"' | '\\' => quoted.extend(['\\', char]),
+            char if char.is_control() => quoted.push_str(&format!("\\u{:04x}", u32::from(char))),
+            char => quoted.push(char),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+/// A literal TOML string where the text allows one.
+fn literal(text: &str) -> String {
+    if text.contains('\'') { toml_string(text) } else { format!("'{text}'") }
+}

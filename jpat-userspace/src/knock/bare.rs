@@ -1,0 +1,56 @@
+//! The bare form: the datagram is the compact JWS, with at most one trailing LF or CRLF.
+
+use super::MAX_PAYLOAD;
+use crate::refusal::Refusal;
+
+/// Strips the line end and checks the characters: `[A-Za-z0-9_-]`, exactly two dots, no empty part.
+///
+/// # Errors
+/// [`Refusal::TooLong`]; [`Refusal::NotJws`] without exactly three parts that are not empty;
+/// [`Refusal::BadBase64`] for any other character.
+pub fn decode(bytes: &[u8]) -> Result<&str, Refusal> {
+    if bytes.len() > MAX_PAYLOAD {
+        return Err(Refusal::TooLong);
+    }
+    let line = bytes.strip_suffix(b"\n").map_or(bytes, |line| line.strip_suffix(b"\r").unwrap_or(line));
+    if line.iter().filter(|byte| **byte == b'.').count() != 2 || line.split(|byte| *byte == b'.').any(<[u8]>::is_empty)
+    {
+        return Err(Refusal::NotJws);
+    }
+    if !line.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.')) {
+        return Err(Refusal::BadBase64);
+    }
+    // All of it is ASCII by now.
+    std::str::from_utf8(line).map_err(|_not_ascii| Refusal::BadBase64)
+}
+
+/// The datagram for a token, without a line end.
+///
+/// # Errors
+/// As [`decode`], so that a client never sends what a server would refuse unread.
+pub fn encode(token: &str) -> Result<&[u8], Refusal> {
+    decode(token.trim().as_bytes()).map(str::as_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_line_end_at_most() {
+        for good in ["a.b.c", "a.b.c\n", "a.b.c\r\n"] {
+            assert_eq!(decode(good.as_bytes()), Ok("a.b.c"), "{good:?}");
+        }
+        for bad in ["a.b.c\n\n", "a.b.c\r", " a.b.c", "a.b.c ", "a.b=.c", "a.\0.c", "a.ü.c"] {
+            assert_eq!(decode(bad.as_bytes()), Err(Refusal::BadBase64), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn three_parts_none_empty() {
+        for bad in ["", "\n", "a", "a.b", "a.b.", ".b.c", "a..c", "a.b.c.d", "a.b.c.d.e"] {
+            assert_eq!(decode(bad.as_bytes()), Err(Refusal::NotJws), "{bad:?}");
+        }
+        assert_eq!(decode(&[b'a'; MAX_PAYLOAD + 1]), Err(Refusal::TooLong));
+    }
+}

@@ -1,0 +1,78 @@
+//! What expressions see: the token and the circumstances of the knock as CEL values, borrowed where they can be.
+
+use std::{collections::HashMap, net::IpAddr, sync::Arc, time::Duration};
+
+use cel::{
+    Context,
+    common::{
+        types::{CelBool, CelDouble, CelInt, CelList, CelMap, CelMapKey, CelNull, CelString, CelTimestamp, CelUInt},
+        value::Val,
+    },
+};
+use serde_json::Value as Json;
+
+use super::environment::ENVIRONMENT;
+use crate::{clock::UnixTime, knock::Form, token::VerifiedToken};
+
+/// Variables of every rule.
+pub(super) const VARIABLES: &[&str] = &["claims", "header", "issuer", "source", "now", "knock"];
+/// The variable that only the rule of a service has.
+pub(super) const SERVICE: &str = "service";
+/// Variables with a fixed set of members, any of which may be absent from `header`.
+pub(super) const MEMBERS: &[(&str, &[&str])] = &[("header", &["alg", "kid", "typ"]), ("knock", &["form", "proof"])];
+
+/// The variables for one token, except [`SERVICE`].
+pub(super) fn context<'v>(token: &'v VerifiedToken, source: IpAddr, form: Form, now: UnixTime) -> Context<'v, 'v> {
+    let mut context = Context::with_env(Arc::clone(&ENVIRONMENT));
+    context.add_variable_as_val("claims", value(token.claims()));
+    context.add_variable_as_val("header", header(token.header()));
+    context.add_variable_as_val("issuer", Box::new(CelString::from(token.principal().issuer.as_str())));
+    context.add_variable_as_val("source", Box::new(CelString::from(source.to_canonical().to_string())));
+    context.add_variable_as_val("now", Box::new(timestamp(now)));
+    context.add_variable_as_val("knock", knock(form));
+    context
+}
+
+/// A member that the token does not have is absent, not null, so that `has(header.kid)` tells.
+fn header<'v>(json: &'v Json) -> Box<dyn Val + 'v> {
+    let members = json.as_object().into_iter().flatten().filter(|(_, member)| !member.is_null());
+    let members: HashMap<_, _> =
+        members.map(|(name, member)| (CelMapKey::from(name.as_str()), value(member))).collect();
+    Box::new(CelMap::from(members))
+}
+
+/// Integers stay integers, as in the token; CEL compares them with any number, but calculates only with their like.
+fn value<'v>(json: &'v Json) -> Box<dyn Val + 'v> {
+    match json {
+        Json::Null => Box::new(CelNull),
+        Json::Bool(flag) => Box::new(CelBool::from(*flag)),
+        Json::Number(number) => match (number.as_i64(), number.as_u64(), number.as_f64()) {
+            (Some(int), _, _) => Box::new(CelInt::from(int)),
+            (None, Some(uint), _) => Box::new(CelUInt::from(uint)),
+            (None, None, double) => Box::new(CelDouble::from(double.unwrap_or(f64::NAN))),
+        },
+        Json::String(text) => Box::new(CelString::from(text.as_str())),
+        Json::Array(items) => Box::new(CelList::from(items.iter().map(value).collect::<Vec<_>>())),
+        Json::Object(members) => {
+            let members: HashMap<_, _> =
+                members.iter().map(|(name, member)| (CelMapKey::from(name.as_str()), value(member))).collect();
+            Box::new(CelMap::from(members))
+        }
+    }
+}
+
+fn knock(form: Form) -> Box<dyn Val> {
+    let members: [(_, Box<dyn Val>); 2] = [
+        ("form", Box::new(CelString::from(form.as_str()))),
+        // No form of this version carries a proof of possession.
+        ("proof", Box::new(CelBool::from(false))),
+    ];
+    Box::new(CelMap::from(
+        members.map(|(name, member)| (CelMapKey::from(name), member)).into_iter().collect::<HashMap<_, _>>(),
+    ))
+}
+
+fn timestamp(now: UnixTime) -> CelTimestamp {
+    let epoch = cel::Timestamp::default().0;
+    CelTimestamp::from(epoch + Duration::from_nanos(now.0))
+}

@@ -1,0 +1,165 @@
+//! Why a knock was refused: one stable code each, the same in metric, audit, `explain` and docs.
+
+macro_rules! refusals {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $code:literal, $stage:ident;)+) => {
+        /// Why a knock opened nothing.
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+        pub enum Refusal {
+            $($(#[doc = $doc])+ $variant,)+
+        }
+
+        impl Refusal {
+            /// Every refusal, in the order in which the checks run.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// The stable code.
+            #[must_use]
+            pub const fn code(self) -> &'static str {
+                match self { $(Self::$variant => $code,)+ }
+            }
+
+            /// One sentence for people.
+            #[must_use]
+            pub fn text(self) -> &'static str {
+                match self { $(Self::$variant => concat!($($doc),+).trim(),)+ }
+            }
+
+            /// How much was known of the sender.
+            #[must_use]
+            pub const fn stage(self) -> Stage {
+                match self { $(Self::$variant => Stage::$stage,)+ }
+            }
+        }
+    };
+}
+
+/// Whether a refusal came before or after a signature verified: before, anybody can cause it at any rate.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stage {
+    /// Counted, and at most ten sampled lines a second in the audit log.
+    Stranger,
+    /// Always in the audit log, with the principal.
+    Authenticated,
+}
+
+refusals! {
+    /// The controller's budget for bare knocks is used up.
+    RateLimited = "rate_limited", Stranger;
+    /// The verification queue is full.
+    QueueFull = "queue_full", Stranger;
+    /// The source is unspecified, loopback, link-local, multicast or broadcast; such an address never gets a grant.
+    BadSource = "bad_source", Stranger;
+    /// The datagram is longer than 1232 bytes.
+    TooLong = "too_long", Stranger;
+    /// The datagram is not a compact JWS: three base64url parts joined by two dots.
+    NotJws = "not_jws", Stranger;
+    /// A part is not canonical base64url (padding, white space, other characters, or spare bits set).
+    BadBase64 = "bad_base64", Stranger;
+    /// The header or the payload is not UTF-8.
+    NotUtf8 = "not_utf8", Stranger;
+    /// The header or the payload is not a JSON object.
+    BadJson = "bad_json", Stranger;
+    /// A member occurs twice in a JSON object.
+    DuplicateMember = "duplicate_member", Stranger;
+    /// JSON nested deeper than eight levels.
+    TooDeep = "too_deep", Stranger;
+    /// A header member has the wrong type, is too long, or changes how a token is read (`b64`).
+    BadHeader = "bad_header", Stranger;
+    /// `alg` is `none`, in any spelling.
+    AlgNone = "alg_none", Stranger;
+    /// The header names critical extensions (`crit`), and JPAT supports none.
+    CriticalHeader = "critical_header", Stranger;
+    /// The header carries a key or a reference to one (`jwk`, `jku`, `x5u`, `x5c`); keys come from the configuration alone.
+    EmbeddedKey = "embedded_key", Stranger;
+    /// The token is compressed or encrypted.
+    Compressed = "compressed", Stranger;
+    /// A registered claim (`iss`, `sub`, `aud`, `exp`, `nbf`, `iat`, `jti`) has the wrong type or is too long.
+    BadClaimType = "bad_claim_type", Stranger;
+    /// There is no `iss`.
+    NoIssuer = "no_issuer", Stranger;
+    /// `iss` is no configured issuer.
+    UnknownIssuer = "unknown_issuer", Stranger;
+    /// This issuer's tokens are not accepted in the form of this knock.
+    FormNotAccepted = "form_not_accepted", Stranger;
+    /// `alg` is missing, or is none that this issuer is configured for.
+    AlgNotAllowed = "alg_not_allowed", Stranger;
+    /// `typ` is none that this issuer is configured for.
+    TypNotAllowed = "typ_not_allowed", Stranger;
+    /// No keys of this issuer are at hand: it was not reached yet, or for longer than `max_stale`.
+    NoKeys = "no_keys", Stranger;
+    /// No key of this issuer has the token's `kid`.
+    UnknownKid = "unknown_kid", Stranger;
+    /// The token has no `kid`, and more than one key of the issuer fits.
+    AmbiguousKey = "ambiguous_key", Stranger;
+    /// The issuer's key cannot be used with the token's `alg`.
+    KeyMismatch = "key_mismatch", Stranger;
+    /// The signature does not verify.
+    BadSignature = "bad_signature", Stranger;
+    /// There is no `aud`.
+    NoAudience = "no_audience", Authenticated;
+    /// `aud` does not name this server.
+    WrongAudience = "wrong_audience", Authenticated;
+    /// There is no `exp`.
+    NoExpiry = "no_expiry", Authenticated;
+    /// The token has expired.
+    Expired = "expired", Authenticated;
+    /// `nbf` lies in the future.
+    NotYetValid = "not_yet_valid", Authenticated;
+    /// `iat` lies in the future.
+    IssuedInFuture = "issued_in_future", Authenticated;
+    /// The token lives longer than `max_lifetime` allows.
+    LifetimeTooLong = "lifetime_too_long", Authenticated;
+    /// The token is bound to a key (`cnf`) and was sent bare, without a proof of it.
+    ConfirmationMissing = "confirmation_missing", Authenticated;
+    /// `replay = "once"` needs a `jti`.
+    NoTokenId = "no_token_id", Authenticated;
+    /// The token was used before.
+    Replayed = "replayed", Authenticated;
+    /// The token belongs to another source address.
+    OtherSource = "other_source", Authenticated;
+    /// A `once` token issued before the controller started: whether it was used is not known.
+    BeforeStart = "before_start", Authenticated;
+    /// The replay memory is full.
+    ReplayFull = "replay_full", Authenticated;
+    /// A `[[deny]]` rule matches.
+    DenyRule = "deny_rule", Authenticated;
+    /// No service's policy allows this principal.
+    NotAllowed = "not_allowed", Authenticated;
+    /// The policy failed to evaluate for every service that might have allowed it.
+    PolicyError = "policy_error", Authenticated;
+    /// This principal holds grants from as many sources as it may.
+    TooManySources = "too_many_sources", Authenticated;
+    /// The grant map is as full as it may be without evicting live grants.
+    GrantsFull = "grants_full", Authenticated;
+    /// The grant could not be written.
+    WriteFailed = "write_failed", Authenticated;
+}
+
+impl Refusal {
+    /// Its place in [`Refusal::ALL`], for counters.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.code())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_distinct_and_texts_are_sentences() {
+        let mut codes: Vec<_> = Refusal::ALL.iter().map(|r| r.code()).collect();
+        codes.sort_unstable();
+        codes.dedup();
+        assert_eq!(codes.len(), Refusal::ALL.len());
+        assert!(Refusal::ALL.iter().all(|r| r.text().ends_with('.') && !r.text().contains("  ")));
+        assert!(Refusal::ALL.iter().enumerate().all(|(at, r)| r.index() == at));
+    }
+}

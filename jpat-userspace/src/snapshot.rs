@@ -1,0 +1,22 @@
+//! Everything a verification reads, swapped whole: a worker never sees half of a reload.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use jpat_common::grant::ServiceId;
+
+use crate::{config::Config, keyring::KeyRing, policy::Policy};
+
+/// One immutable state of configuration, policy and keys.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Raised by every reload, not by new keys. An outcome of another generation is verified again.
+    pub generation: u64,
+    /// The configuration in force.
+    pub config: Arc<Config>,
+    /// Its compiled rules.
+    pub policy: Arc<Policy>,
+    /// Keys at hand.
+    pub keys: Arc<KeyRing>,
+    /// The data path's number of each service.
+    pub service_ids: Arc<BTreeMap<String, ServiceId>>,
+}

@@ -1,0 +1,124 @@
+//! A compact JWS (RFC 7515) becomes a [`VerifiedToken`], or a [`Refusal`](crate::refusal::Refusal).
+
+pub mod jws;
+pub mod json;
+pub mod claims;
+pub mod keys;
+pub mod signature;
+mod accept;
+
+pub use accept::verify;
+
+use crate::clock::UnixTime;
+
+/// Chooses the cryptography of `jsonwebtoken` for this process. Called by `main` and by tests before anything else; a second
+/// call does nothing.
+pub fn install_crypto() {
+    // Refused only when it is installed already.
+    let _installed = jsonwebtoken::crypto::aws_lc::DEFAULT_PROVIDER.install_default();
+}
+
+/// Who a token speaks for.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Principal {
+    /// Configured name of the issuer.
+    pub issuer: String,
+    /// `sub`, empty when the token has none.
+    pub subject: String,
+}
+
+impl std::fmt::Display for Principal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.issuer, self.subject)
+    }
+}
+
+/// What makes two tokens the same one: `(iss, jti)`, else SHA-256 of the signing input, never of the signature,
+/// because ECDSA signatures can be altered and stay valid.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum TokenId {
+    /// Configured issuer name and `jti`.
+    Jti(String, String),
+    /// SHA-256 of the ASCII signing input (RFC 7515 §5.1).
+    Digest([u8; 32]),
+}
+
+impl std::fmt::Display for TokenId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Jti(_, jti) => f.write_str(jti),
+            Self::Digest(digest) => {
+                f.write_str("sha256:")?;
+                digest.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+            }
+        }
+    }
+}
+
+/// A token whose signature and registered claims were verified. Only this module's verifier makes one.
+#[derive(Clone, PartialEq, Debug)]
+pub struct VerifiedToken {
+    principal: Principal,
+    id: TokenId,
+    expires: UnixTime,
+    issued_at: Option<UnixTime>,
+    header: serde_json::Value,
+    claims: serde_json::Value,
+}
+
+impl VerifiedToken {
+    /// Who it speaks for.
+    #[must_use]
+    pub const fn principal(&self) -> &Principal {
+        &self.principal
+    }
+
+    /// Its identity for replay protection.
+    #[must_use]
+    pub const fn id(&self) -> &TokenId {
+        &self.id
+    }
+
+    /// `exp`.
+    #[must_use]
+    pub const fn expires(&self) -> UnixTime {
+        self.expires
+    }
+
+    /// `iat`, where the token has one.
+    #[must_use]
+    pub const fn issued_at(&self) -> Option<UnixTime> {
+        self.issued_at
+    }
+
+    /// `alg`, `kid`, `typ`: what policies may see of the header.
+    #[must_use]
+    pub const fn header(&self) -> &serde_json::Value {
+        &self.header
+    }
+
+    /// All claims.
+    #[must_use]
+    pub const fn claims(&self) -> &serde_json::Value {
+        &self.claims
+    }
+
+    /// A witness without a verification, so that tests of policy and gate need no signatures.
+    #[cfg(test)]
+    pub(crate) fn for_tests(issuer: &str, claims: serde_json::Value) -> Self {
+        let text = |name: &str| claims[name].as_str().map(str::to_owned);
+        let date = |name: &str| claims[name].as_u64().map(UnixTime::from_secs);
+        let id = match text("jti") {
+            Some(jti) => TokenId::Jti(issuer.to_owned(), jti),
+            None => TokenId::Digest([0; 32]),
+        };
+        Self {
+            principal: Principal { issuer: issuer.to_owned(), subject: text("sub").unwrap_or_default() },
+            id,
+            expires: date("exp").unwrap_or_default(),
+            issued_at: date("iat"),
+            header: serde_json::json!({ "alg": "ES256" }),
+            claims,
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! The benchmarks behind `cargo xtask bench`: real packets, real namespaces, built with optimisations.
+
+mod knock;
+mod summary;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask bench", disable_version_flag = true)]
+struct Cli {
+    #[command(subcommand)]
+    bench: Bench,
+}
+
+#[derive(Subcommand)]
+enum Bench {
+    /// From the send of a knock to the first UDP echo through the port that it opens
+    Knock(knock::Options),
+}
+
+fn main() -> Result<()> {
+    jpat_tests::leftovers::clear_dead_runs()?;
+    match Cli::parse().bench {
+        Bench::Knock(options) => knock::run(&options),
+    }
+}

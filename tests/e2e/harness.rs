@@ -1,0 +1,52 @@
+//! Controls: the harness itself sees what it claims to see. Without them a silent port could be a broken network.
+
+use anyhow::{Result, ensure};
+use jpat_tests::{
+    capture::Capture,
+    network::{Family, Member},
+    privileges,
+    probe::{self, Port},
+};
+use libtest_mimic::Trial;
+
+use crate::{
+    stage::{Config, DB, FREE, HTTPS, Stage, UDP, address},
+    trial,
+};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        trial::on("control_without_jpatd_every_service_is_open", Config::default, every_service_is_open),
+        trial::on("control_the_capture_sees_resets_and_icmp_errors", Config::default, capture_sees_answers),
+    ]
+}
+
+fn every_service_is_open(stage: &mut Stage) -> Result<()> {
+    privileges::check()?;
+    for family in Family::ALL {
+        for member in [Member::Client, Member::Stranger] {
+            for port in [HTTPS, DB, FREE] {
+                stage.expect_tcp(member, family, port, Port::Open)?;
+            }
+            stage.expect_udp(member, family, UDP, Port::Open)?;
+            let page = probe::https_get(stage.net.of(member), address(family, HTTPS))?;
+            let visitor = member.address(family).to_string();
+            ensure!(page.as_deref().is_some_and(|page| page.contains(&visitor)), "{page:?} for {visitor}");
+        }
+    }
+    Ok(())
+}
+
+fn capture_sees_answers(stage: &mut Stage) -> Result<()> {
+    const NOBODY: u16 = 4444;
+    for family in Family::ALL {
+        let capture = Capture::start(&stage.net.stranger)?;
+        stage.expect_tcp(Member::Stranger, family, NOBODY, Port::Refused)?;
+        stage.expect_udp(Member::Stranger, family, NOBODY, Port::Refused)?;
+        let answers = capture.finish(&stage.net.stranger, &[family])?;
+        let protocols: Vec<u8> = answers.iter().map(|answer| answer.protocol).collect();
+        let icmp = if family == Family::V4 { 1 } else { 58 };
+        ensure!(protocols == [6, icmp], "expected a RST and an ICMP error, saw protocols {protocols:?}");
+    }
+    Ok(())
+}

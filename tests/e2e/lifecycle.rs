@@ -1,0 +1,130 @@
+//! Exit, kill, restart, detach: promise P4, and P3 without a controller.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use jpat_tests::{
+    network::{Family, Member},
+    probe::{self, Leak, Port},
+    process::Process,
+    wait,
+};
+use libtest_mimic::Trial;
+use nix::sys::signal::Signal;
+
+use crate::{
+    stage::{Config, DB, HTTPS, Stage, UDP, address, db, web},
+    trial,
+};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        trial::on("p3_a_grant_ends_with_the_controller_killed", seconds, killed),
+        trial::on("p4_no_packet_leaks_while_controllers_die_and_come_back", minutes, no_leak),
+        trial::on("p4_sigterm_leaves_enforcement_in_place", minutes, terminated),
+        trial::on("p4_a_second_controller_on_the_same_pins_is_refused", minutes, second),
+        trial::on("p4_detach_removes_everything", minutes, detach),
+        trial::on("p4_detach_on_exit_removes_everything", minutes, detach_on_exit),
+        trial::on("p4_a_missing_interface_is_refused_and_opens_nothing", minutes, failed_restart),
+    ]
+}
+
+fn seconds() -> Config {
+    Config { services: vec![web("3s"), db("3s")], ..Config::default() }
+}
+
+fn minutes() -> Config {
+    Config { services: vec![web("60s"), db("60s")], ..Config::default() }
+}
+
+fn killed(stage: &mut Stage) -> Result<()> {
+    stage.start(&[])?;
+    let (sent, granted) = stage.knock(Member::Client, Family::V4, &stage.token()?, "granted")?;
+    stage.end(Signal::SIGKILL)?;
+    stage.expect_tcp(Member::Stranger, Family::V4, HTTPS, Port::Silent).context("stranger, controller dead")?;
+    wait::until(sent.after(Duration::from_millis(2_600)));
+    stage.expect_tcp(Member::Client, Family::V4, HTTPS, Port::Open).context("before the end, controller dead")?;
+    wait::until(granted.after(Duration::from_millis(3_010)));
+    stage.expect_tcp(Member::Client, Family::V4, HTTPS, Port::Silent).context("after the end, controller dead")?;
+    // Nobody is there to take a knock, and nobody answers one.
+    stage.send(Member::Client, Family::V4, stage.token()?.as_bytes())?;
+    stage.expect_tcp(Member::Client, Family::V4, HTTPS, Port::Silent).context("a knock without a controller")
+}
+
+fn no_leak(stage: &mut Stage) -> Result<()> {
+    stage.start(&[])?;
+    stage.knock(Member::Client, Family::V4, &stage.token()?, "granted")?;
+    let leak = Leak::watch(&stage.net.stranger, address(Family::V4, UDP))?;
+    for signal in [Signal::SIGKILL, Signal::SIGTERM, Signal::SIGKILL] {
+        stage.end(signal)?;
+        stage.expect_udp(Member::Client, Family::V4, UDP, Port::Open).context("a live grant, controller dead")?;
+        stage.start(&[])?;
+        stage.expect_tcp(Member::Client, Family::V4, HTTPS, Port::Open).context("a live grant after the restart")?;
+    }
+    let (asked, answered) = leak.finish()?;
+    ensure!(asked > 100, "the prober asked only {asked} times");
+    ensure!(answered == 0, "{answered} of {asked} packets leaked");
+    // The adopted grant is known to the new controller: it can take it back.
+    let grants = stage.admin_ok(&["grants", "list"])?;
+    ensure!(grants.contains(&Member::Client.address(Family::V4).to_string()), "{grants}");
+    stage.admin_ok(&["grants", "flush"])?;
+    stage.expect_udp(Member::Client, Family::V4, UDP, Port::Silent)?;
+    stage.knock(Member::Client, Family::V4, &stage.token()?, "granted")?;
+    stage.expect_udp(Member::Client, Family::V4, UDP, Port::Open)
+}
+
+fn terminated(stage: &mut Stage) -> Result<()> {
+    stage.start(&[])?;
+    let status = stage.end(Signal::SIGTERM)?;
+    ensure!(status.success(), "{status}");
+    for family in Family::ALL {
+        stage.expect_tcp(Member::Stranger, family, HTTPS, Port::Silent)?;
+    }
+    Ok(())
+}
+
+fn second(stage: &mut Stage) -> Result<()> {
+    stage.start(&[])?;
+    let ended = Process::run(&stage.net.host, "second jpatd", stage.jpatd("run")?)?;
+    ensure!(ended.status.code() == Some(1), "{}: {}", ended.status, ended.output);
+    // The first goes on.
+    stage.knock(Member::Client, Family::V4, &stage.token()?, "granted")?;
+    stage.expect_tcp(Member::Client, Family::V4, HTTPS, Port::Open)?;
+    stage.expect_tcp(Member::Stranger, Family::V4, HTTPS, Port::Silent)
+}
+
+fn detach(stage: &mut Stage) -> Result<()> {
+    stage.start(&[])?;
+    stage.end(Signal::SIGKILL)?;
+    stage.expect_tcp(Member::Stranger, Family::V4, HTTPS, Port::Silent)?;
+    let ended = Process::run(&stage.net.host, "jpatd detach", stage.jpatd("detach")?)?;
+    ensure!(ended.status.success(), "{}: {}", ended.status, ended.output);
+    stage.expect_tcp(Member::Stranger, Family::V4, HTTPS, Port::Open)?;
+    ensure!(!stage.pins.exists(), "{} is still there", stage.pins.display());
+    // A start after that is a first start.
+    stage.start(&[])?;
+    stage.expect_tcp(Member::Stranger, Family::V4, HTTPS, Port::Silent)
+}
+
+fn detach_on_exit(stage: &mut Stage) -> Result<()> {
+    stage.start(&["--detach-on-exit"])?;
+    stage.expect_tcp(Member::Stranger, Family::V4, HTTPS, Port::Silent)?;
+    let status = stage.end(Signal::SIGTERM)?;
+    ensure!(status.success(), "{status}");
+    stage.expect_tcp(Member::Stranger, Family::V4, HTTPS, Port::Open)
+}
+
+fn failed_restart(stage: &mut Stage) -> Result<()> {
+    stage.start(&[])?;
+    stage.knock(Member::Client, Family::V4, &stage.token()?, "granted")?;
+    stage.end(Signal::SIGKILL)?;
+    let good = std::fs::read_to_string(stage.path("jpat.toml"))?;
+    std::fs::write(stage.path("jpat.toml"), good.replace("\"eth0\"", "\"eth7\""))?;
+    let ended = Process::run(&stage.net.host, "jpatd", stage.jpatd("run")?)?;
+    ensure!(ended.status.code() == Some(1) && ended.output.contains("eth7"), "{}: {}", ended.status, ended.output);
+    stage.expect_tcp(Member::Stranger, Family::V4, DB, Port::Silent)?;
+    stage.expect_tcp(Member::Client, Family::V4, HTTPS, Port::Open)?;
+    let echo = probe::udp(&stage.net.client, address(Family::V4, UDP))?;
+    ensure!(echo == Port::Open, "the live grant was cut");
+    Ok(())
+}

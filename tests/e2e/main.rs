@@ -1,0 +1,47 @@
+//! End-to-end tests: `jpatd` for real on the protected host's veth, real services behind it, a client and a stranger.
+//! Each trial has its own namespaces, so that several run at a time; each is named after the promise it checks.
+#![forbid(unsafe_code)]
+
+mod access;
+mod audit_mode;
+mod bad_input;
+mod commands;
+mod harness;
+mod issuers;
+mod lifecycle;
+mod policy;
+mod reload;
+mod stage;
+mod trial;
+mod trial_run;
+
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Trial};
+
+use crate::stage::Stage;
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    // Most of a trial is waiting for a grant to end.
+    arguments.test_threads.get_or_insert(2);
+    let shared = bad_input::Shared::default();
+    let trials: Vec<Trial> = [
+        harness::trials(),
+        access::trials(),
+        policy::trials(),
+        issuers::trials(),
+        lifecycle::trials(),
+        reload::trials(),
+        audit_mode::trials(),
+        trial_run::trials(),
+        commands::trials(),
+        bad_input::trials(&shared),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    shared.end();
+    conclusion.exit_code()
+}
