@@ -19,7 +19,15 @@ fn main() -> Result<(), Box<dyn Error>> {
         Path::new(&env::var("CARGO_MANIFEST_DIR")?).parent().ok_or("no workspace above jpat-userspace")?.to_owned();
     let ebpf = workspace.join("target/ebpf");
     let description = ebpf.join("toolchain");
-    for input in ["jpat-ebpf", "jpat-common", "Cargo.toml", "Cargo.lock", ".cargo/config.toml"] {
+    for input in [
+        "jpat-ebpf/src",
+        "jpat-ebpf/Cargo.toml",
+        "jpat-common/src",
+        "jpat-common/Cargo.toml",
+        "Cargo.toml",
+        "Cargo.lock",
+        ".cargo/config.toml",
+    ] {
         rerun_if_changed(&workspace.join(input));
     }
     rerun_if_changed(&description);

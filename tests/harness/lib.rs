@@ -21,3 +21,8 @@ pub mod probe;
 pub mod capture;
 pub mod metrics;
 pub mod wait;
+
+// Frames, and what must become of them.
+pub mod packet;
+pub mod vectors;
+pub mod world;

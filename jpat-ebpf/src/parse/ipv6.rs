@@ -90,7 +90,7 @@ const fn is_extension(next: u8) -> bool {
 /// A stack answers these two faults with a Parameter Problem (RFC 8200 §4.5), even to a lone later fragment.
 #[inline(always)]
 const fn later_fragment(offset: usize, length: usize, more: bool) -> Result<Carries, DropReason> {
-    if (more && length % 8 != 0) || offset + length > MAX_PAYLOAD {
+    if (more && !length.is_multiple_of(8)) || offset + length > MAX_PAYLOAD {
         return Err(DropReason::MalformedFragment);
     }
     Ok(Carries::LaterFragment)
