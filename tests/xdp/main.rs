@@ -1,6 +1,40 @@
-//! The XDP program in the kernel.
-fn main() {
-    let mut ebpf = aya::Ebpf::load(jpat_userspace::datapath::object::OBJECT).unwrap();
-    let program: &mut aya::programs::Xdp = ebpf.program_mut("jpat").unwrap().try_into().unwrap();
-    program.load().unwrap();
+//! The shipped eBPF object in the kernel: the verifier takes it, and by `BPF_PROG_TEST_RUN` it does to every frame what
+//! the same code does on the host.
+#![forbid(unsafe_code)]
+
+mod abi;
+mod cost;
+mod frames;
+mod grants;
+mod kernel;
+mod knocks;
+mod modes;
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use aya::maps::{Array, MapData};
+use jpat_tests::privileges;
+use libtest_mimic::{Arguments, Trial};
+
+/// One test.
+type Case = (&'static str, fn() -> Result<()>);
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let missing = bpf_available().err();
+    if let Some(missing) = &missing {
+        eprintln!("BPF programs cannot be run here: {missing:#}");
+    }
+    let ignored = missing.is_some() && !privileges::required();
+    let cases = [abi::CASES, frames::CASES, grants::CASES, knocks::CASES, modes::CASES];
+    let trials = cases.into_iter().flatten().map(|(name, case)| {
+        Trial::test(*name, move || case().map_err(|error| format!("{error:#}").into())).with_ignored_flag(ignored)
+    });
+    let trials = trials.chain(cost::trials().into_iter().map(|trial| trial.with_ignored_flag(ignored))).collect();
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+fn bpf_available() -> Result<()> {
+    Array::<MapData, u32>::create(1, 0).map(drop).context("make a BPF map (as root, or with CAP_BPF and CAP_NET_ADMIN)")
 }

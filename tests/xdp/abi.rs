@@ -1,0 +1,86 @@
+//! The object is what the controller takes it for.
+
+use anyhow::{Context, Result, ensure};
+use aya::maps::{MapData, MapInfo, MapType};
+use jpat_common::{
+    grant::{GrantKey, GrantValue},
+    map_name,
+    reason::COUNTER_ENTRIES,
+    settings::{PORT_ENTRIES, SERVICE_ENTRIES, ServiceRule, Settings},
+};
+
+use crate::{
+    Case,
+    kernel::{self, Kernel},
+};
+
+pub(crate) const CASES: &[Case] =
+    &[("every_map_has_its_type_and_sizes", maps), ("the_verifier_takes_the_program_within_its_budget", program)];
+
+/// `BPF_F_NO_PREALLOC`.
+const NO_PREALLOC: u32 = 1;
+
+/// Instructions the verifier may walk. The kernel's limit is a million, older ones prune less.
+const VERIFIER_BUDGET: u32 = 100_000;
+
+struct Expected {
+    name: &'static str,
+    kind: MapType,
+    key: usize,
+    value: usize,
+    entries: u32,
+    flags: u32,
+}
+
+#[rustfmt::skip]
+const MAPS: [Expected; 8] = [
+    Expected { name: map_name::GRANTS, kind: MapType::LruHash, key: size_of::<GrantKey>(), value: size_of::<GrantValue>(), entries: 65_536, flags: 0 },
+    Expected { name: map_name::SETTINGS, kind: MapType::Array, key: 4, value: size_of::<Settings>(), entries: 1, flags: 0 },
+    Expected { name: map_name::PORTS, kind: MapType::Array, key: 4, value: 4, entries: PORT_ENTRIES, flags: 0 },
+    Expected { name: map_name::SERVICES, kind: MapType::Array, key: 4, value: size_of::<ServiceRule>(), entries: SERVICE_ENTRIES, flags: 0 },
+    Expected { name: map_name::DESTINATIONS, kind: MapType::LpmTrie, key: 20, value: 4, entries: 4096, flags: NO_PREALLOC },
+    Expected { name: map_name::ALWAYS_ALLOW, kind: MapType::LpmTrie, key: 20, value: 4, entries: 4096, flags: NO_PREALLOC },
+    Expected { name: map_name::KNOCKS, kind: MapType::RingBuf, key: 0, value: 0, entries: 1 << 20, flags: 0 },
+    Expected { name: map_name::COUNTERS, kind: MapType::PerCpuArray, key: 4, value: 8, entries: COUNTER_ENTRIES, flags: 0 },
+];
+
+fn maps() -> Result<()> {
+    let kernel = Kernel::load(&kernel::world()?)?;
+    let mut names = kernel.map_names();
+    names.sort_unstable();
+    let mut expected: Vec<_> = MAPS.iter().map(|map| map.name).collect();
+    expected.sort_unstable();
+    ensure!(names == expected, "the object has the maps {names:?}, not {expected:?}");
+    ensure!(map_name::PINNED.iter().all(|name| names.contains(name)), "a pinned map is missing: {names:?}");
+    for Expected { name, kind, key, value, entries, flags } in MAPS {
+        let info = info(&kernel, name)?;
+        ensure!(info.map_type()? == kind, "{name}: {:?}", info.map_type());
+        let sizes = [info.key_size(), info.value_size(), info.max_entries(), info.map_flags()];
+        let expected = [u32::try_from(key)?, u32::try_from(value)?, entries, flags];
+        ensure!(sizes == expected, "{name}: key, value, entries, flags {sizes:?}, not {expected:?}");
+        ensure!(info.name_as_str() == Some(name), "{name}: the kernel calls it {:?}", info.name_as_str());
+    }
+    Ok(())
+}
+
+fn info(kernel: &Kernel, name: &str) -> Result<MapInfo> {
+    use aya::maps::Map;
+    let (Map::LruHashMap(data) | Map::Array(data) | Map::LpmTrie(data) | Map::RingBuf(data) | Map::PerCpuArray(data)) =
+        kernel.map(name)?
+    else {
+        anyhow::bail!("{name} is of a kind that no map of the object has");
+    };
+    MapData::info(data).with_context(|| format!("ask the kernel about {name}"))
+}
+
+fn program() -> Result<()> {
+    let info = Kernel::load(&kernel::world()?)?.program_info()?;
+    ensure!(info.name_as_str() == Some(map_name::PROGRAM), "the kernel calls it {:?}", info.name_as_str());
+    ensure!(info.gpl_compatible() == Some(true), "its licence is not taken for GPL-compatible");
+    // Known since kernel 5.16.
+    if let Some(count) = info.verified_instruction_count() {
+        println!("the verifier walked {count} instructions");
+        ensure!(count <= VERIFIER_BUDGET, "the verifier walked {count} instructions, more than {VERIFIER_BUDGET}");
+    }
+    Ok(())
+}

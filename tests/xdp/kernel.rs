@@ -1,0 +1,145 @@
+//! The object in the kernel, with a [`World`] in its maps.
+
+use anyhow::{Context, Result, anyhow, ensure};
+use aya::{
+    Ebpf, Pod, TestRunOptions,
+    maps::{Array, HashMap, LpmTrie, Map, MapData, PerCpuArray, RingBuf, lpm_trie::Key},
+    programs::{ProgramInfo, TestRun, Xdp},
+};
+use jpat_common::{
+    addr::Addr,
+    grant::{GrantKey, GrantValue},
+    map_name,
+    settings::Settings,
+};
+use jpat_tests::world::World;
+use jpat_userspace::datapath::object::OBJECT;
+
+/// The loaded program and its maps.
+pub(crate) struct Kernel {
+    ebpf: Ebpf,
+}
+
+impl Kernel {
+    /// Loads the object and copies `world` into its maps.
+    pub(crate) fn load(world: &World) -> Result<Self> {
+        let mut ebpf = Ebpf::load(OBJECT).context("load the object")?;
+        let program: &mut Xdp = ebpf.program_mut(map_name::PROGRAM).context("no program of that name")?.try_into()?;
+        program.load().context("the verifier")?;
+        let mut kernel = Self { ebpf };
+        kernel.write_settings(&world.settings)?;
+        kernel.write_array(map_name::PORTS, &world.ports)?;
+        kernel.write_array(map_name::SERVICES, &world.rules)?;
+        kernel.write_prefixes(map_name::DESTINATIONS, &world.destinations)?;
+        kernel.write_prefixes(map_name::ALWAYS_ALLOW, &world.always_allow)?;
+        for (key, value) in &world.grants {
+            kernel.write_grant(key, value)?;
+        }
+        Ok(kernel)
+    }
+
+    /// Replaces the live settings.
+    pub(crate) fn write_settings(&mut self, settings: &Settings) -> Result<()> {
+        Array::<_, Settings>::try_from(self.map_mut(map_name::SETTINGS)?)?.set(0, settings, 0)?;
+        Ok(())
+    }
+
+    /// Writes entries of an array.
+    pub(crate) fn write_array<'a, V: Pod>(
+        &mut self,
+        name: &str,
+        entries: impl IntoIterator<Item = (&'a u32, &'a V)>,
+    ) -> Result<()> {
+        let mut array = Array::<_, V>::try_from(self.map_mut(name)?)?;
+        for (index, value) in entries {
+            array.set(*index, value, 0)?;
+        }
+        Ok(())
+    }
+
+    /// Writes a grant.
+    pub(crate) fn write_grant(&mut self, key: &GrantKey, value: &GrantValue) -> Result<()> {
+        HashMap::<_, GrantKey, GrantValue>::try_from(self.map_mut(map_name::GRANTS)?)?.insert(key, value, 0)?;
+        Ok(())
+    }
+
+    fn write_prefixes(&mut self, name: &str, prefixes: &[(Addr, u32)]) -> Result<()> {
+        let mut trie = LpmTrie::<_, Addr, u32>::try_from(self.map_mut(name)?)?;
+        for (prefix, bits) in prefixes {
+            trie.insert(&Key::new(*bits, *prefix), 1, 0)?;
+        }
+        Ok(())
+    }
+
+    /// Runs the program on a frame (at least 14 bytes); its XDP action.
+    pub(crate) fn run(&self, frame: &[u8]) -> Result<u32> {
+        Ok(self.run_times(frame, 1)?.0)
+    }
+
+    /// Runs it several times; the action, and nanoseconds per run.
+    pub(crate) fn run_times(&self, frame: &[u8], repeat: u32) -> Result<(u32, u64)> {
+        let options = TestRunOptions { data_in: Some(frame), repeat, ..TestRunOptions::new() };
+        let result = self.program()?.test_run(options).with_context(|| format!("run {} bytes", frame.len()))?;
+        Ok((result.return_value, u64::try_from(result.duration.as_nanos())?))
+    }
+
+    /// What the kernel knows of the program.
+    pub(crate) fn program_info(&self) -> Result<ProgramInfo> {
+        Ok(self.program()?.info()?)
+    }
+
+    fn program(&self) -> Result<&Xdp> {
+        Ok(self.ebpf.program(map_name::PROGRAM).context("no program of that name")?.try_into()?)
+    }
+
+    /// One counter, of all CPUs.
+    pub(crate) fn counter(&self, index: u32) -> Result<u64> {
+        Ok(self.counters()?.get(&index, 0)?.iter().sum())
+    }
+
+    /// All counters, of all CPUs.
+    pub(crate) fn all_counters(&self) -> Result<u64> {
+        self.counters()?.iter().try_fold(0, |sum, values| Ok(sum + values?.iter().sum::<u64>()))
+    }
+
+    fn counters(&self) -> Result<PerCpuArray<&MapData, u64>> {
+        Ok(self.map(map_name::COUNTERS)?.try_into()?)
+    }
+
+    /// Takes all records out of the ring.
+    pub(crate) fn knocks(&mut self) -> Result<Vec<Vec<u8>>> {
+        let mut ring = RingBuf::try_from(self.map_mut(map_name::KNOCKS)?)?;
+        let mut records = Vec::new();
+        while let Some(record) = ring.next() {
+            records.push(record.to_vec());
+        }
+        Ok(records)
+    }
+
+    /// A map of the object.
+    pub(crate) fn map(&self, name: &str) -> Result<&Map> {
+        self.ebpf.map(name).ok_or_else(|| anyhow!("the object has no map {name}"))
+    }
+
+    fn map_mut(&mut self, name: &str) -> Result<&mut Map> {
+        self.ebpf.map_mut(name).ok_or_else(|| anyhow!("the object has no map {name}"))
+    }
+
+    /// Names of all maps of the object.
+    pub(crate) fn map_names(&self) -> Vec<&str> {
+        self.ebpf.maps().map(|(name, _)| name).collect()
+    }
+}
+
+/// `CLOCK_BOOTTIME` in nanoseconds, as the program reads it.
+pub(crate) fn boot_ns() -> Result<u64> {
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME)?;
+    Ok(u64::try_from(now.tv_sec())? * 1_000_000_000 + u64::try_from(now.tv_nsec())?)
+}
+
+/// A world at the present time.
+pub(crate) fn world() -> Result<World> {
+    let now_ns = boot_ns()?;
+    ensure!(now_ns > 2_000_000_000, "the machine has just started");
+    Ok(World::new(now_ns))
+}
