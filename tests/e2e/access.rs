@@ -14,7 +14,8 @@ use libtest_mimic::Trial;
 use serde_json::json;
 
 use crate::{
-    stage::{Config, DB, FREE, HTTPS, Stage, UDP, address, db, web},
+    config::{Config, DB, FREE, HTTPS, UDP, db, web},
+    stage::{Stage, address},
     trial,
 };
 

@@ -19,7 +19,8 @@ use serde_json::json;
 
 use self::rows::{Counted, Row};
 use crate::{
-    stage::{self, Config, HTTPS, Stage, db, web},
+    config::{self, Config, HTTPS, db, web},
+    stage::Stage,
     trial,
 };
 
@@ -73,7 +74,7 @@ pub(crate) fn trials(shared: &Shared) -> Vec<Trial> {
 
 impl Ready {
     fn new() -> Result<Self> {
-        let mut stage = Stage::new(config())?;
+        let mut stage = Stage::new(configuration())?;
         let keys = Keys { es256: Key::es256("k1")?, rs256: Key::rs256("r1")?, foreign: Key::es256("k1")? };
         std::fs::write(stage.path("jwks.json"), forge::jwks(&[&keys.es256])?.to_string())?;
         let mut rsa = forge::jwks(&[&keys.rs256])?;
@@ -127,15 +128,15 @@ impl Ready {
     }
 }
 
-fn config() -> Config {
+fn configuration() -> Config {
     let file = |name: &str| format!("keys = {{ jwks_file = \"{name}.json\" }}");
     let broken = "[[service]]\nname = \"broken\"\nissuers = [\"broken\"]\nports = [\"tcp/7001\"]\nttl = \"2s\"\n\
                   allow = '''claims.nobody.has.this == 1'''\n";
     let issuers = [
-        stage::issuer(&file("jwks")),
-        stage::issuer_named("rsa", RSA_ISSUER, &["RS256"], &file("rsa")),
-        stage::issuer_named("twins", TWINS_ISSUER, &["ES256"], &file("twins")),
-        stage::issuer_named("broken", BROKEN_ISSUER, &["ES256"], &file("jwks")),
+        config::issuer(&file("jwks")),
+        config::issuer_named("rsa", RSA_ISSUER, &["RS256"], &file("rsa")),
+        config::issuer_named("twins", TWINS_ISSUER, &["ES256"], &file("twins")),
+        config::issuer_named("broken", BROKEN_ISSUER, &["ES256"], &file("jwks")),
     ];
     let deny = "[[deny]]\nname = \"left\"\nwhen = '''claims.sub == \"employee:nobody\"'''\n";
     let all_issuers = |service: String| service.replace("[\"corp\"]", "[\"corp\", \"rsa\", \"twins\"]");

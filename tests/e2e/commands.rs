@@ -13,7 +13,8 @@ use libtest_mimic::Trial;
 use serde_json::Value;
 
 use crate::{
-    stage::{Config, HTTPS, Stage},
+    config::{Config, HTTPS},
+    stage::Stage,
     trial,
 };
 

@@ -11,7 +11,8 @@ use libtest_mimic::Trial;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use crate::{
-    stage::{Config, HTTPS, Stage},
+    config::{Config, HTTPS},
+    stage::Stage,
     trial,
 };
 

@@ -14,7 +14,8 @@ use jpat_tests::{
 use libtest_mimic::Trial;
 
 use crate::{
-    stage::{Config, HTTPS, Stage},
+    config::{Config, HTTPS},
+    stage::Stage,
     trial,
 };
 

@@ -10,7 +10,8 @@ use jpat_tests::{
 use libtest_mimic::Trial;
 
 use crate::{
-    stage::{Config, DB, FREE, HTTPS, Stage, UDP, address},
+    config::{Config, DB, FREE, HTTPS, UDP},
+    stage::{Stage, address},
     trial,
 };
 

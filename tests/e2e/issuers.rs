@@ -15,7 +15,8 @@ use libtest_mimic::Trial;
 use serde_json::json;
 
 use crate::{
-    stage::{AUDIENCE, Config, HTTPS, IDP, Stage, issuer, issuer_named, web},
+    config::{AUDIENCE, Config, HTTPS, IDP, issuer, issuer_named, web},
+    stage::Stage,
     trial,
 };
 
@@ -93,7 +94,7 @@ fn own_issuer(stage: &mut Stage) -> Result<()> {
 const THREE: [&str; 3] = ["ES256", "EdDSA", "RS256"];
 
 fn every_algorithm() -> Config {
-    let issuers = issuer_named("corp", crate::stage::ISSUER, &THREE, "keys = { jwks_file = \"jwks.json\" }");
+    let issuers = issuer_named("corp", crate::config::ISSUER, &THREE, "keys = { jwks_file = \"jwks.json\" }");
     Config { issuers, services: vec![web("60s")], ..Config::default() }
 }
 

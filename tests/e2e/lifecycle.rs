@@ -13,7 +13,8 @@ use libtest_mimic::Trial;
 use nix::sys::signal::Signal;
 
 use crate::{
-    stage::{Config, DB, HTTPS, Stage, UDP, address, db, web},
+    config::{Config, DB, HTTPS, UDP, db, web},
+    stage::{Stage, address},
     trial,
 };
 

@@ -6,6 +6,7 @@ mod access;
 mod audit_mode;
 mod bad_input;
 mod commands;
+mod config;
 mod disk;
 mod first_run;
 mod harness;
@@ -19,6 +20,7 @@ mod trial_run;
 
 use std::process::ExitCode;
 
+use jpat_tests::{leftovers, signals::Signals};
 use libtest_mimic::{Arguments, Trial};
 
 use crate::stage::Stage;
@@ -27,6 +29,11 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // Most of a trial is waiting for a grant to end.
     arguments.test_threads.get_or_insert(2);
+    // Without this an interrupted run is cleared by the next one.
+    let _signals = Signals::catch(|| {
+        let _resisting = leftovers::clear_own_run();
+        std::process::exit(130);
+    });
     let shared = bad_input::Shared::default();
     let trials: Vec<Trial> = [
         harness::trials(),

@@ -9,7 +9,8 @@ use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
 use crate::{
-    stage::{Config, DB, HTTPS, Stage},
+    config::{Config, DB, HTTPS},
+    stage::Stage,
     trial,
 };
 

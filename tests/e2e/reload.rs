@@ -10,7 +10,8 @@ use libtest_mimic::Trial;
 use nix::sys::signal::Signal;
 
 use crate::{
-    stage::{Config, DB, FREE, HTTPS, Stage, db, web},
+    config::{Config, DB, FREE, HTTPS, db, web},
+    stage::Stage,
     trial,
 };
 

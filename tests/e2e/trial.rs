@@ -6,7 +6,7 @@ use anyhow::Result;
 use jpat_tests::{leftovers, privileges};
 use libtest_mimic::{Completion, Failed, Trial};
 
-use crate::{Stage, stage::Config};
+use crate::{Stage, config::Config};
 
 /// A trial on a stage of its own with this configuration; `jpatd` is not started yet.
 pub(crate) fn on(

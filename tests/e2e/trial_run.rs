@@ -10,7 +10,8 @@ use libtest_mimic::Trial;
 use nix::sys::signal::Signal;
 
 use crate::{
-    stage::{Config, HTTPS, Stage, address},
+    config::{Config, HTTPS},
+    stage::{Stage, address},
     trial,
 };
 

@@ -25,15 +25,27 @@ pub fn prefix(number: u32) -> String {
 /// # Errors
 /// If a leftover resists.
 pub fn clear_dead_runs() -> Result<()> {
+    clear_runs(|pid| !alive(pid))
+}
+
+/// Clears what this very process has built, just before it ends.
+///
+/// # Errors
+/// If something resists.
+pub fn clear_own_run() -> Result<()> {
+    clear_runs(|pid| u32::try_from(pid) == Ok(std::process::id()))
+}
+
+fn clear_runs(is_cleared: impl Fn(i32) -> bool) -> Result<()> {
     for name in netns::names()? {
-        if owner(&name).is_some_and(|pid| !alive(pid)) {
+        if owner(&name).is_some_and(&is_cleared) {
             clear_namespace(&name)?;
         }
     }
     for directory in [Path::new(bpffs::MOUNT_POINT), &std::env::temp_dir()] {
         let Ok(entries) = std::fs::read_dir(directory) else { continue };
         for entry in entries.filter_map(Result::ok) {
-            if owner(&entry.file_name().to_string_lossy()).is_some_and(|pid| !alive(pid)) {
+            if owner(&entry.file_name().to_string_lossy()).is_some_and(&is_cleared) {
                 remove_tree(&entry.path())?;
             }
         }

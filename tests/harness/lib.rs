@@ -8,6 +8,7 @@ pub mod bpffs;
 pub mod netns;
 pub mod network;
 pub mod leftovers;
+pub mod signals;
 pub mod process;
 pub mod binaries;
 

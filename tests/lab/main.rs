@@ -6,7 +6,6 @@ mod events;
 mod guide;
 mod lock;
 mod output;
-mod signals;
 mod stage;
 mod story;
 
@@ -14,9 +13,9 @@ use std::{process::ExitCode, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
-use jpat_tests::privileges;
+use jpat_tests::{privileges, signals::Signals};
 
-use crate::{lock::Lock, signals::Signals, stage::Stage};
+use crate::{lock::Lock, stage::Stage};
 
 /// Life of a grant: long enough to look at, short enough to wait for.
 const TTL: Duration = Duration::from_secs(10);
@@ -44,7 +43,7 @@ fn main() -> ExitCode {
 
 fn run(options: &Options) -> Result<()> {
     ensure!(nix::unistd::geteuid().is_root(), "this needs root: start it with `cargo xtask run`, which elevates");
-    let signals = Signals::catch()?;
+    let signals = Signals::catch(|| {})?;
     let _lock = Lock::take()?;
     stage::clear()?;
     privileges::check().context("this machine cannot run the lab")?;

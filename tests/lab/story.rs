@@ -7,13 +7,13 @@ use jpat_tests::{
     network::{Family, Member},
     probe,
     process::Process,
+    signals::Signals,
     wait,
 };
 use jpat_userspace::clock::BootTime;
 
 use crate::{
     output,
-    signals::Signals,
     stage::{PORT, Stage, Token},
 };
 

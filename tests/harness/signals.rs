@@ -1,4 +1,5 @@
-//! Ctrl-C, SIGTERM and SIGHUP end the lab in an orderly way.
+//! Ctrl-C, SIGTERM and SIGHUP, so that a run can end in an orderly way. Children are in process groups of their own and
+//! do not get them.
 
 use std::sync::{
     Arc,
@@ -10,10 +11,14 @@ use tokio::signal::unix::{SignalKind, signal};
 
 /// Whether one came.
 #[derive(Clone, Debug)]
-pub(crate) struct Signals(Arc<AtomicBool>);
+pub struct Signals(Arc<AtomicBool>);
 
 impl Signals {
-    pub(crate) fn catch() -> Result<Self> {
+    /// From now on they do not end this process by themselves; each calls `act`, on a thread of its own.
+    ///
+    /// # Errors
+    /// If they cannot be caught.
+    pub fn catch(act: impl Fn() + Send + 'static) -> Result<Self> {
         let caught = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&caught);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().context("start a runtime")?;
@@ -30,6 +35,7 @@ impl Signals {
                         _ = hangup.recv() => {}
                     }
                     flag.store(true, Relaxed);
+                    act();
                 }
             });
         };
@@ -37,7 +43,9 @@ impl Signals {
         Ok(Self(caught))
     }
 
-    pub(crate) fn caught(&self) -> bool {
+    /// Whether one came.
+    #[must_use]
+    pub fn caught(&self) -> bool {
         self.0.load(Relaxed)
     }
 }
