@@ -115,6 +115,8 @@ impl Runtime {
             Workers::start(config.limits.workers, &snapshots).context("starting verification threads")?;
         let (fetched, fetched_events) = mpsc::unbounded_channel();
         let (admin, admin_changes) = watch::channel(Arc::new(config.admin.clone()));
+        #[cfg(feature = "debug-log")]
+        tokio::spawn(print_log(readable(core.datapath.log().context("the program's log")?)?));
         let (ask, asked) = mpsc::channel(16);
         let (probe, probes) = mpsc::channel(16);
         tokio::spawn(admin::server::serve(listeners.admin, admin_changes, ask));
@@ -375,6 +377,15 @@ impl Starting {
         let listen = &self.runtime.snapshots.load().config.listen;
         tracing::info!("ready: knocks on udp/{}", listen.port);
         self.runtime.run(self.sources).await
+    }
+}
+
+/// Prints the program's own log lines as they come.
+#[cfg(feature = "debug-log")]
+async fn print_log(mut logger: AsyncFd<aya_log::EbpfLogger<&'static dyn log::Log>>) {
+    while let Ok(mut guard) = logger.readable_mut().await {
+        guard.get_inner_mut().flush();
+        guard.clear_ready();
     }
 }
 
