@@ -66,6 +66,9 @@ fn compile(workspace: &Path, target_dir: &Path, toolchain: &str) -> Result<PathB
         .args(["build", "--quiet", "--locked", "--release", "--package", "jpat-ebpf", "--bin", "jpat-xdp"])
         .args(["--target", TARGET, "--target-dir"])
         .arg(target_dir);
+    if env::var_os("CARGO_FEATURE_DEBUG_LOG").is_some() {
+        cargo.args(["--features", "debug-log"]);
+    }
     if program("build-std")? == "yes" {
         cargo.args(["-Z", "build-std=core"]);
     }

@@ -41,6 +41,8 @@ mod program {
             Verdict::Knock => knock::queue(&packet, context.ingress_ifindex() as u32),
             Verdict::Pass(_) | Verdict::Drop(_) => verdict,
         };
+        #[cfg(feature = "debug-log")]
+        aya_log_ebpf::debug!(&context, "service {} slot {}", service, verdict.exit(&settings).slot);
         stats::leave(service, verdict, &settings)
     }
 

@@ -13,11 +13,11 @@ pub use self::{
 };
 use crate::{
     config::{
-        Config, KeySource,
+        Config,
         error::{ConfigError, Warning},
     },
+    keyring::local,
     policy::Policy,
-    token::keys::KeySet,
 };
 
 /// Entries that each CPU may hold back from an LRU map (`LOCAL_FREE_TARGET` in kernel/bpf/bpf_lru_list.c).
@@ -58,39 +58,28 @@ pub fn rules(config: &Config) -> Vec<ConfigError> {
 /// Reads the keys that lie in files.
 #[must_use]
 pub fn static_keys(config: &Config) -> Vec<ConfigError> {
-    let issuers = config.issuers.iter();
-    issuers
-        .filter_map(|issuer| {
-            let (path, remedy) = match &issuer.keys {
-                KeySource::Discovery | KeySource::JwksUrl(_) => return None,
-                KeySource::JwksFile(path) => (path, "take the issuer's public JWK Set"),
-                KeySource::PemFile(path) => (path, "take the issuer's public key"),
-                KeySource::SecretFile(path) => (path, "write the secret that the issuer has"),
-            };
-            let bytes = match std::fs::read(path) {
-                Ok(bytes) => bytes,
-                Err(error) => {
-                    return Some(config.keys_error(
-                        &issuer.name,
-                        format!("cannot read {}: {error}", path.display()),
-                        "correct path and owner",
-                    ));
+    keys(config).errors
+}
+
+/// Keys in files: those that cannot be used, and single ones of a set that are left out.
+fn keys(config: &Config) -> Findings {
+    let mut findings = Findings::default();
+    for (at, issuer) in config.issuers.iter().enumerate() {
+        let key = format!("issuer[{at}].keys");
+        match local::read_static(issuer) {
+            Ok(None) => {}
+            Ok(Some((set, ignored))) => {
+                let left_out = ignored.iter().map(|ignored| config.source.warning(&key, ignored.to_string(), ""));
+                findings.warnings.extend(left_out);
+                if set.keys().is_empty() {
+                    let remedy = "take the issuer's public keys, and list their algorithms in `algorithms`";
+                    findings.errors.push(config.source.error(&key, "no key that can be used", remedy));
                 }
-            };
-            let read = match &issuer.keys {
-                KeySource::Discovery | KeySource::JwksUrl(_) => return None,
-                KeySource::JwksFile(_) => KeySet::from_jwks(&bytes, &issuer.algorithms),
-                KeySource::PemFile(_) => KeySet::from_pem(&bytes, &issuer.algorithms).map(|keys| (keys, Vec::new())),
-                KeySource::SecretFile(_) => {
-                    KeySet::from_secret(&bytes, &issuer.algorithms).map(|keys| (keys, Vec::new()))
-                }
-            };
-            match read {
-                Ok(_) => None,
-                Err(error) => Some(config.keys_error(&issuer.name, format!("{}: {error}", path.display()), remedy)),
             }
-        })
-        .collect()
+            Err(error) => findings.errors.push(config.source.error(&key, error.to_string(), "")),
+        }
+    }
+    findings
 }
 
 fn capacity(config: &Config, facts: &HostFacts, findings: &mut Findings) {

@@ -61,30 +61,16 @@ impl Config {
     ) -> error::ConfigError {
         let (line, column) = place.unwrap_or((1, 1));
         let (key, name) = match owner {
-            Owner::Service(name) => (self.service_key(name, "allow"), name),
+            Owner::Service(name) => {
+                let at = self.services.iter().position(|service| service.name == *name).unwrap_or_default();
+                (format!("service[{at}].allow"), name)
+            }
             Owner::Deny(name) => {
                 let at = self.deny.iter().position(|rule| rule.name == *name).unwrap_or_default();
                 (format!("deny[{at}].when"), name)
             }
         };
         self.source.error_within(&key, line, column, format!("`{name}`: {message}"))
-    }
-
-    fn service_key(&self, name: &str, member: &str) -> String {
-        let at = self.services.iter().position(|service| service.name == name).unwrap_or_default();
-        format!("service[{at}].{member}")
-    }
-
-    /// What is wrong with the keys that an issuer's file holds.
-    #[must_use]
-    pub fn keys_error(
-        &self,
-        issuer: &str,
-        message: impl Into<String>,
-        remedy: impl Into<String>,
-    ) -> error::ConfigError {
-        let at = self.issuers.iter().position(|other| other.name == issuer).unwrap_or_default();
-        self.source.error(&format!("issuer[{at}].keys"), message, remedy)
     }
 }
 

@@ -1,7 +1,7 @@
 //! The controller as a process: start order, privileges, end.
 //!
-//! Order of a start: configuration, rules, static keys; the lock on the pins; the caller's own connection; the
-//! program and its tables; what an earlier controller granted; attach; pin; then knocks are read. Whatever fails
+//! Order of a start: configuration, rules, static keys; the lock on the pins; the caller's own connection; sockets;
+//! the program and its tables; what an earlier controller granted; attach; pin; then knocks are read. Whatever fails
 //! before the attach leaves the host as it was.
 
 pub mod cli;
@@ -22,7 +22,11 @@ use anyhow::Context as _;
 use jpat_common::settings::{MODE_AUDIT, MODE_ENFORCE};
 
 pub use self::lock::{Lock, LockError};
-use self::{core::Core, load::Loaded, runtime::Runtime};
+use self::{
+    core::Core,
+    load::Loaded,
+    runtime::{Listeners, Runtime},
+};
 use crate::{
     audit::AuditLog,
     clock,
@@ -77,6 +81,7 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
         lockout::check(&config, &options)?;
     }
 
+    let listeners = Listeners::open(&config.admin).await?;
     let started = clock::now();
     let settings = datapath.tables().settings()?;
     let generation = settings.generation.max(1);
@@ -127,7 +132,7 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
             tracing::warn!("detached from interface {ifindex}: `listen.interfaces` does not name it any more");
         }
     }
-    let runtime = Runtime::prepare(runtime::Parts { options: options.clone(), snapshot, core, started })?;
+    let runtime = Runtime::prepare(runtime::Parts { options: options.clone(), snapshot, core, listeners, started })?;
     let end = runtime.serve().await?;
     if end.detach {
         let removed = datapath::detach(&config.pins)?;

@@ -106,6 +106,15 @@ impl DataPath {
         self.attachments.iter().map(|attachment| &attachment.attached)
     }
 
+    /// The program's log lines: one for every packet.
+    ///
+    /// # Errors
+    /// An object without them.
+    #[cfg(feature = "debug-log")]
+    pub fn log(&mut self) -> Result<aya_log::EbpfLogger<&'static dyn log::Log>, aya_log::Error> {
+        aya_log::EbpfLogger::init(&mut self.ebpf)
+    }
+
     /// Puts the program on an interface: a pinned link of an earlier controller is switched over to it in one step,
     /// otherwise it is attached anew.
     ///

@@ -43,6 +43,7 @@ pub(crate) struct Options {
     warm_up: u32,
 }
 
+#[expect(clippy::print_stdout, reason = "the figures are what it is for")]
 pub(crate) fn run(options: &Options) -> Result<()> {
     bpffs::ensure_mounted()?;
     let prefix = leftovers::prefix(0);

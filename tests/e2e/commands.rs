@@ -47,10 +47,13 @@ fn knock_and_wait(stage: &mut Stage) -> Result<()> {
 fn knock_in_vain(stage: &mut Stage) -> Result<()> {
     stage.start(&[])?;
     let expired = stage.key.token(&stage.claims_with(serde_json::json!({ "exp": 1_000_000_000 })))?;
-    let ended = stage.jpat_knock(Member::Client, "192.0.2.1", &expired, &["--wait", "tcp/8443"])?;
+    let ended = stage.jpat_knock(Member::Client, "192.0.2.1", &expired, &[])?;
+    ensure!(ended.status.code() == Some(1) && ended.output.contains("expired"), "{}", ended.output);
+    let ended = stage.jpat_knock(Member::Client, "192.0.2.1", &expired, &["--force", "--wait", "tcp/8443"])?;
     let (code, text) = (ended.status.code(), &ended.output);
     ensure!(code == Some(1) && text.contains("192.0.2.1") && text.contains("1337"), "{code:?}: {text}");
     ensure!(!text.contains(&expired), "the token is shown");
+    ensure!(stage.metrics()?.knocks("expired") >= 1.0, "it was not sent");
     stage.expect_tcp(Member::Client, Family::V4, HTTPS, Port::Silent)
 }
 

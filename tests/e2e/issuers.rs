@@ -21,7 +21,7 @@ use crate::{
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        trial::on("keys_come_from_a_jwks_url", from_url, jwks_url),
+        trial::on("p4_keys_come_from_a_jwks_url_and_serve_through_an_outage", from_url, jwks_url),
         trial::on("keys_come_from_discovery_at_jpats_own_issuer", from_discovery, own_issuer),
         trial::on("keys_of_every_algorithm_are_taken", every_algorithm, algorithms),
         trial::on("p4_an_issuer_that_is_down_at_start_opens_nothing_and_comes_back", from_discovery, down_at_start),
@@ -60,8 +60,13 @@ fn opens(stage: &Stage, token: &str) -> Result<()> {
 }
 
 fn jwks_url(stage: &mut Stage) -> Result<()> {
-    let _idp = serve(stage, &[&stage.key])?;
+    let idp = serve(stage, &[&stage.key])?;
     stage.start(&[])?;
+    opens(stage, &stage.token()?)?;
+    // The keys serve through an outage.
+    drop(idp);
+    stage.admin_ok(&["grants", "flush"])?;
+    stage.expect_tcp(Member::Client, Family::V4, HTTPS, Port::Silent)?;
     opens(stage, &stage.token()?)
 }
 

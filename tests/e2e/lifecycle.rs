@@ -48,7 +48,12 @@ fn killed(stage: &mut Stage) -> Result<()> {
     stage.expect_tcp(Member::Client, Family::V4, HTTPS, Port::Silent).context("after the end, controller dead")?;
     // Nobody is there to take a knock, and nobody answers one.
     stage.send(Member::Client, Family::V4, stage.token()?.as_bytes())?;
-    stage.expect_tcp(Member::Client, Family::V4, HTTPS, Port::Silent).context("a knock without a controller")
+    stage.expect_tcp(Member::Client, Family::V4, HTTPS, Port::Silent).context("a knock without a controller")?;
+    // The counters are pinned too: it was the program that ended the grant.
+    stage.start(&[])?;
+    let ended = stage.metrics()?.packets("grant_ended");
+    ensure!(ended >= 2.0, "two packets came after the end, {ended} were counted as such");
+    Ok(())
 }
 
 fn no_leak(stage: &mut Stage) -> Result<()> {

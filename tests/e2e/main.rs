@@ -6,6 +6,8 @@ mod access;
 mod audit_mode;
 mod bad_input;
 mod commands;
+mod disk;
+mod first_run;
 mod harness;
 mod issuers;
 mod lifecycle;
@@ -35,6 +37,8 @@ fn main() -> ExitCode {
         reload::trials(),
         audit_mode::trials(),
         trial_run::trials(),
+        disk::trials(),
+        first_run::trials(),
         commands::trials(),
         bad_input::trials(&shared),
     ]

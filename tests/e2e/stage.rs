@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use jpat_tests::{
     binaries, forge,
-    leftovers::{self, remove_pins},
+    leftovers::{self, remove_tree},
     metrics::Metrics,
     network::{Family, Member, Network},
     probe::{self, Port},
@@ -43,6 +43,7 @@ pub(crate) struct Config {
     pub(crate) mode: &'static str,
     pub(crate) issuers: String,
     pub(crate) services: Vec<String>,
+    pub(crate) audit: &'static str,
     pub(crate) rest: String,
 }
 
@@ -63,6 +64,7 @@ impl Default for Config {
             mode: "enforce",
             issuers: issuer("keys = { jwks_file = \"jwks.json\" }"),
             services: vec![web("2s"), db("2s")],
+            audit: "audit.jsonl",
             rest: String::new(),
         }
     }
@@ -110,7 +112,7 @@ impl Stage {
             Service::UdpEcho(jpat_tests::capture::FENCE_PORT),
         ];
         let services = Services::start(&net.host, listeners)?;
-        let dir = tempfile::Builder::new().prefix("jpat-e2e-").tempdir()?;
+        let dir = tempfile::Builder::new().prefix(&format!("{prefix}-")).tempdir()?;
         let key = forge::Key::es256("k1")?;
         let pins = Path::new(jpat_tests::bpffs::MOUNT_POINT).join(&prefix);
         let stage = Self { net, key, config, dir, pins, jpatd: None, history: Vec::new(), _services: services };
@@ -125,11 +127,11 @@ impl Stage {
     }
 
     pub(crate) fn write_config(&self) -> Result<()> {
-        let Config { mode, issuers, services, rest } = &self.config;
+        let Config { mode, issuers, services, audit, rest } = &self.config;
         let text = format!(
             "mode = \"{mode}\"\nstate = \"state\"\npins = \"{}\"\n\
              [listen]\ninterfaces = [\"eth0\"]\nattach = \"driver\"\nport = {KNOCK_PORT}\n\
-             [admin]\nsocket = \"admin.sock\"\nmetrics = \"{METRICS}\"\n[audit]\nfile = \"audit.jsonl\"\n\
+             [admin]\nsocket = \"admin.sock\"\nmetrics = \"{METRICS}\"\n[audit]\nfile = \"{audit}\"\n\
              {issuers}{}{rest}",
             self.pins.display(),
             services.concat()
@@ -158,8 +160,19 @@ impl Stage {
     }
 
     fn wait_for(&mut self, path: &str) -> Result<()> {
-        let (host, jpatd) = (&self.net.host, self.jpatd.as_mut().context("jpatd does not run")?);
-        jpatd.wait_until(path, || probe::http_get(host, METRICS, path).is_ok_and(|(status, _)| status == 200))
+        let mut jpatd = self.jpatd.take().context("jpatd does not run")?;
+        let answered = self.wait_answer(&mut jpatd, path);
+        self.jpatd = Some(jpatd);
+        answered
+    }
+
+    /// Waits until a `jpatd` of this configuration is ready.
+    pub(crate) fn wait_ready(&self, jpatd: &mut Process) -> Result<()> {
+        self.wait_answer(jpatd, "/readyz")
+    }
+
+    fn wait_answer(&self, jpatd: &mut Process, path: &str) -> Result<()> {
+        jpatd.wait_until(path, || probe::http_get(&self.net.host, METRICS, path).is_ok_and(|(status, _)| status == 200))
     }
 
     /// A `jpatd` command with this stage's configuration.
@@ -281,7 +294,7 @@ impl Stage {
     /// What `jpatd` wrote, for messages.
     pub(crate) fn evidence(&mut self) -> String {
         self.remember();
-        let audit = std::fs::read_to_string(self.path("audit.jsonl")).unwrap_or_default();
+        let audit = std::fs::read_to_string(self.path(self.config.audit)).unwrap_or_default();
         format!("--- jpatd\n{}--- audit\n{audit}---", self.history.concat())
     }
 
@@ -303,7 +316,7 @@ impl Drop for Stage {
     fn drop(&mut self) {
         drop(self.jpatd.take());
         // The next run clears what resists.
-        let _left_over = remove_pins(&self.pins);
+        let _left_over = remove_tree(&self.pins);
     }
 }
 

@@ -1,4 +1,4 @@
-//! Clears what a killed run left behind: its controllers, namespaces and pins. What a living run owns is never
+//! Clears what a killed run left behind: its controllers, namespaces, pins and files. What a living run owns is never
 //! touched: names carry the pid of their owner, or the caller holds the lock of the fixed name.
 
 use std::path::Path;
@@ -11,7 +11,7 @@ use nix::{
 
 use crate::{bpffs, netns};
 
-/// Prefix of namespaces and pins of test runs: `jpat-<pid>-<number>`.
+/// Prefix of namespaces, pins and temporary directories of test runs: `jpat-<pid>-<number>`.
 const TESTS: &str = "jpat-";
 
 /// The prefix of a stage of this process.
@@ -30,11 +30,12 @@ pub fn clear_dead_runs() -> Result<()> {
             clear_namespace(&name)?;
         }
     }
-    let Ok(pins) = std::fs::read_dir(bpffs::MOUNT_POINT) else { return Ok(()) };
-    for entry in pins.filter_map(Result::ok) {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if owner(&name).is_some_and(|pid| !alive(pid)) {
-            remove_pins(&entry.path())?;
+    for directory in [Path::new(bpffs::MOUNT_POINT), &std::env::temp_dir()] {
+        let Ok(entries) = std::fs::read_dir(directory) else { continue };
+        for entry in entries.filter_map(Result::ok) {
+            if owner(&entry.file_name().to_string_lossy()).is_some_and(|pid| !alive(pid)) {
+                remove_tree(&entry.path())?;
+            }
         }
     }
     Ok(())
@@ -49,17 +50,17 @@ pub fn clear_prefix(prefix: &str, pins: &Path) -> Result<()> {
     for name in netns::names()?.iter().filter(|name| name.starts_with(&dashed)) {
         clear_namespace(name)?;
     }
-    remove_pins(pins)
+    remove_tree(pins)
 }
 
-/// Removes a directory of pins, and with them what only they kept attached.
+/// Removes a directory with all that is in it, if it is there. Pins take with them what only they kept attached.
 ///
 /// # Errors
-/// If it exists and cannot be removed.
-pub fn remove_pins(pins: &Path) -> Result<()> {
-    match std::fs::remove_dir_all(pins) {
+/// If it cannot be removed.
+pub fn remove_tree(directory: &Path) -> Result<()> {
+    match std::fs::remove_dir_all(directory) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("remove {}", pins.display()))
+            Err(error).with_context(|| format!("remove {}", directory.display()))
         }
         Ok(()) | Err(_) => Ok(()),
     }

@@ -36,7 +36,8 @@ impl Metrics {
             sample.name == name
                 && labels.iter().all(|(key, value)| sample.labels.get(*key).map(String::as_str) == Some(*value))
         };
-        self.0.iter().filter(fits).map(|sample| sample.value).sum()
+        // An empty sum of floats is -0.
+        self.0.iter().filter(fits).fold(0.0, |sum, sample| sum + sample.value)
     }
 
     /// Knocks with this result: a refusal's code, or `granted`.

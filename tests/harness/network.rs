@@ -45,14 +45,14 @@ impl Member {
     /// Its address.
     #[must_use]
     pub const fn address(self, family: Family) -> IpAddr {
-        let last = match self {
-            Self::Host => 1,
-            Self::Client => 10,
-            Self::Stranger => 66,
+        let (v4, v6) = match self {
+            Self::Host => (1, 0x1),
+            Self::Client => (10, 0x10),
+            Self::Stranger => (66, 0x66),
         };
         match family {
-            Family::V4 => IpAddr::V4(Ipv4Addr::new(192, 0, 2, last as u8)),
-            Family::V6 => IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, last)),
+            Family::V4 => IpAddr::V4(Ipv4Addr::new(192, 0, 2, v4)),
+            Family::V6 => IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, v6)),
         }
     }
 }

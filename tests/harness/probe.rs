@@ -35,19 +35,26 @@ pub fn tcp(ns: &NetNs, to: SocketAddr) -> Result<Port> {
         .with_context(|| format!("connect to {to} from {}", ns.name()))
 }
 
-/// Sends a datagram and waits for its echo.
+/// Sends a small datagram and waits for its echo.
 ///
 /// # Errors
 /// For anything but an answer, silence or refusal, or if the answer is another one.
 pub fn udp(ns: &NetNs, to: SocketAddr) -> Result<Port> {
-    const PING: &[u8] = b"jpat probe";
+    udp_of(ns, to, 10)
+}
+
+/// Sends a datagram of this many bytes, in fragments if it must, and waits for its echo.
+///
+/// # Errors
+/// As [`udp`].
+pub fn udp_of(ns: &NetNs, to: SocketAddr, size: usize) -> Result<Port> {
     ns.run(|| {
-        let socket = udp_socket(to)?;
+        let (socket, question) = (udp_socket(to)?, vec![b'?'; size]);
         socket.set_read_timeout(Some(SILENCE))?;
-        let mut answer = [0; 64];
-        let exchange = socket.send(PING).and_then(|_sent| socket.recv(&mut answer));
+        let mut answer = vec![0; size + 1];
+        let exchange = socket.send(&question).and_then(|_sent| socket.recv(&mut answer));
         match exchange {
-            Ok(length) if &answer[..length] != PING => bail!("{to} sent {:?}", &answer[..length]),
+            Ok(length) if answer[..length] != question => bail!("{to} sent {length} other bytes"),
             other => verdict(other.map(drop)),
         }
     })

@@ -115,7 +115,7 @@ impl Service {
             Self::UdpEcho(port) => {
                 let socket = UdpSocket::bind(wildcard(port)).await.with_context(|| format!("listen on udp/{port}"))?;
                 tokio::spawn(async move {
-                    let mut buffer = [0; 2048];
+                    let mut buffer = vec![0; 65_536];
                     loop {
                         // An ICMP error of an earlier answer comes as an error here and ends nothing.
                         if let Ok((length, from)) = socket.recv_from(&mut buffer).await {

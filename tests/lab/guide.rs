@@ -13,10 +13,11 @@ pub(crate) fn text(stage: &Stage, ttl: Duration) -> Result<String> {
     let (v4, v6) = (Member::Host.address(Family::V4), Member::Host.address(Family::V6));
     let url = format!("https://{v4}:{PORT}/");
     let curl = |who, url: &str| inside(who, &format!("curl -k --max-time 2 '{url}'"));
-    let knock = |host: &dyn std::fmt::Display, token: Token| {
+    let knock_from = |who, host: &dyn std::fmt::Display, token: Token, more: &str| {
         let token = quoted(&token.path());
-        inside("client", &format!("{jpat} knock {host} --bare --token-file {token} --wait tcp/{PORT}"))
+        inside(who, &format!("{jpat} knock {host} --bare --token-file {token} --wait tcp/{PORT}{more}"))
     };
+    let knock = |host: &dyn std::fmt::Display, token, more| knock_from("client", host, token, more);
     let seconds = ttl.as_secs();
     let refused = curl("client", &url);
     Ok(format!(
@@ -31,15 +32,17 @@ network namespace, and in front of the host's HTTPS service on tcp/{PORT} a cont
   {knock}
   {refused}
 
-  # The stranger is not, with or without the client's token
+  # The stranger is not
   {stranger_curl}
 
   # After {seconds} seconds the port is closed again
   sleep {seconds}; {refused}
 
-  # An expired token, and one of an employee with the role \"doge\": the client is not told, the events below say why
+  # Refused: an expired token, one of an employee with the role \"doge\", and the client's own token in the hands of the
+  # stranger. The sender is not told why; the events below say it
   {expired}
   {doge}
+  {stolen}
 
   # IPv6 is another address, and so another grant
   {knock6}
@@ -53,11 +56,12 @@ Ctrl-C ends the lab and leaves nothing behind. Events:
 ",
         client = Member::Client.address(Family::V4),
         stranger = Member::Stranger.address(Family::V4),
-        knock = knock(&v4, Token::Good),
+        knock = knock(&v4, Token::Good, ""),
         stranger_curl = curl("stranger", &url),
-        expired = knock(&v4, Token::Expired),
-        doge = knock(&v4, Token::Doge),
-        knock6 = knock(&v6, Token::Good),
+        expired = knock(&v4, Token::Expired, " --force"),
+        stolen = knock_from("stranger", &v4, Token::Good, ""),
+        doge = knock(&v4, Token::Doge, ""),
+        knock6 = knock(&v6, Token::Good, ""),
         curl6 = curl("client", &format!("https://[{v6}]:{PORT}/")),
         status = format_args!("{}{jpat} status --socket {}", sudo(), quoted(&socket())),
         grants = format_args!("{}{jpat} grants list --socket {}", sudo(), quoted(&socket())),

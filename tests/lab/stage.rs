@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, Result};
 use jpat_tests::{
     binaries, bpffs,
-    leftovers::{self, remove_pins},
+    leftovers::{self, remove_tree},
     network::Network,
     probe,
     process::{self, Process},
@@ -66,12 +66,7 @@ impl Token {
 /// Removes what a killed lab left; the caller holds the lock.
 pub(crate) fn clear() -> Result<()> {
     leftovers::clear_prefix(PREFIX, &pins())?;
-    match fs::remove_dir_all(DIRECTORY) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("remove {DIRECTORY}"))
-        }
-        Ok(()) | Err(_) => Ok(()),
-    }
+    remove_tree(Path::new(DIRECTORY))
 }
 
 pub(crate) fn socket() -> PathBuf {
@@ -136,8 +131,8 @@ impl Stage {
 impl Drop for Stage {
     fn drop(&mut self) {
         // The next lab clears what resists. Links go with their pins, and both before the namespace.
-        let _pins = remove_pins(&pins());
-        let _directory = fs::remove_dir_all(DIRECTORY);
+        let _pins = remove_tree(&pins());
+        let _directory = remove_tree(Path::new(DIRECTORY));
     }
 }
 

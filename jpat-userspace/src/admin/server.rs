@@ -26,10 +26,16 @@ pub struct Asked {
 /// Makes the socket. Everybody may connect; what they may do is decided by their credentials.
 ///
 /// # Errors
-/// What the system said.
+/// What the system said, or that somebody answers there already.
 pub fn bind(path: &Path) -> io::Result<UnixListener> {
     if let Some(dir) = path.parent() {
         std::fs::create_dir_all(dir)?;
+    }
+    if std::os::unix::net::UnixStream::connect(path).is_ok() {
+        return Err(io::Error::new(
+            io::ErrorKind::AddrInUse,
+            "another controller answers there; give each its own socket",
+        ));
     }
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),

@@ -52,7 +52,9 @@ pub fn report(path: &Path, facts: &HostFacts) -> Report {
             let (mut errors, more) = super::host(&config, facts);
             warnings.extend(more);
             errors.extend(super::rules(&config));
-            errors.extend(super::static_keys(&config));
+            let keys = super::keys(&config);
+            errors.extend(keys.errors);
+            warnings.extend(keys.warnings);
             (errors, warnings)
         }
         Err(errors) => (errors, Vec::new()),

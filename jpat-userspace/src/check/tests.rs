@@ -140,4 +140,9 @@ fn keys_in_files_are_read() {
     let errors = static_keys(&Config::for_tests(&toml));
     assert_eq!((errors[0].0.line, errors[0].0.key.as_str()), (9, "issuer[0].keys"));
     assert!(errors[0].0.message.contains("no public key or certificate"), "{}", errors[0]);
+    std::fs::write(&path, r#"{"keys": [{"kty": "oct", "k": "AAAA", "kid": "a"}]}"#).unwrap();
+    let config = Config::for_tests(&toml.replace("pem_file", "jwks_file"));
+    let findings = keys(&config);
+    assert_eq!(findings.errors[0].0.message, "no key that can be used");
+    assert!(findings.warnings[0].0.message.contains("shared secret"), "{}", findings.warnings[0]);
 }

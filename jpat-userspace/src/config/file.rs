@@ -18,6 +18,9 @@ use super::{
     source::{Source, join, tables},
 };
 
+/// The parser's word for a key that is given twice, after which it reads on as before.
+const DUPLICATE: &str = "duplicate key";
+
 impl Config {
     /// Reads and checks a file. What depends on the host's devices and ports is [`check::host`](crate::check::host)'s.
     ///
@@ -55,9 +58,12 @@ impl Config {
 pub(super) fn parse(path: &Path, text: String) -> Result<(Config, Vec<Warning>), Vec<ConfigError>> {
     let mut source = Source::new(path.to_owned(), text);
     let text = source.text().to_owned();
-    let (root, syntax) = DeTable::parse_recoverable(&text);
+    let (root, mut syntax) = DeTable::parse_recoverable(&text);
+    syntax.sort_by_key(|error| error.span().unwrap_or_default().start);
     if !syntax.is_empty() {
-        return Err(syntax.iter().map(|error| syntax_error(&source, error)).collect());
+        // What follows the first one follows from it.
+        let last = syntax.iter().position(|error| error.message() != DUPLICATE).unwrap_or(syntax.len());
+        return Err(syntax.iter().take(last + 1).map(|error| syntax_error(&source, error)).collect());
     }
     let span = root.span();
     let mut root = root.into_inner();
@@ -114,7 +120,7 @@ fn remove(table: &mut DeTable<'_>, span: &Range<usize>, path: &str) -> Option<St
 
 fn syntax_error(source: &Source, error: &toml::de::Error) -> ConfigError {
     let message = format!("not valid TOML: {}", error.message().replace('\n', ", "));
-    let remedy = if error.message() == "duplicate key" { "keep one of them" } else { "" };
+    let remedy = if error.message() == DUPLICATE { "keep one of them" } else { "the rest is read once this is right" };
     source.error_at(error.span().unwrap_or_default().start, "", message, remedy.to_owned())
 }
 
@@ -185,7 +191,5 @@ ttl = "30s"
     fn an_error_in_an_expression_points_into_the_file() {
         let error = Config::for_tests(SMALL).rule_error(&Owner::Service("web".into()), Some((2, 6)), "no such claim").0;
         assert_eq!((error.line, error.column, error.key.as_str()), (15, 6, "service[0].allow"));
-        let error = Config::for_tests(SMALL).keys_error("corp", "no keys", "").0;
-        assert_eq!((error.line, error.column, error.key.as_str()), (8, 8, "issuer[0].keys"));
     }
 }

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use tokio::{
     io::unix::AsyncFd,
-    net::TcpListener,
+    net::{TcpListener, UnixListener},
     signal::unix::{SignalKind, signal},
     sync::{mpsc, watch},
 };
@@ -45,7 +45,28 @@ pub(super) struct Parts {
     pub(super) options: Options,
     pub(super) snapshot: Snapshot,
     pub(super) core: Core,
+    pub(super) listeners: Listeners,
     pub(super) started: Now,
+}
+
+/// Sockets, opened before anything is attached: a port that is taken must not leave a host without its controller.
+pub(super) struct Listeners {
+    admin: UnixListener,
+    metrics: Option<TcpListener>,
+}
+
+impl Listeners {
+    pub(super) async fn open(admin: &Admin) -> anyhow::Result<Self> {
+        let metrics = match admin.metrics {
+            Some(address) => {
+                Some(TcpListener::bind(address).await.with_context(|| format!("`admin.metrics` on {address}"))?)
+            }
+            None => None,
+        };
+        let socket = admin::server::bind(&admin.socket);
+        let admin = socket.with_context(|| format!("`admin.socket` {}", admin.socket.display()))?;
+        Ok(Self { admin, metrics })
+    }
 }
 
 /// How the loop ended.
@@ -86,7 +107,7 @@ struct Sources {
 
 impl Runtime {
     pub(super) fn prepare(parts: Parts) -> anyhow::Result<Starting> {
-        let Parts { options, snapshot, mut core, started } = parts;
+        let Parts { options, snapshot, mut core, listeners, started } = parts;
         let config = Arc::clone(&snapshot.config);
         let ring = core.datapath.take_ring().context("the knock ring was taken before")?;
         let snapshots = Arc::new(ArcSwap::from_pointee(snapshot));
@@ -94,11 +115,14 @@ impl Runtime {
             Workers::start(config.limits.workers, &snapshots).context("starting verification threads")?;
         let (fetched, fetched_events) = mpsc::unbounded_channel();
         let (admin, admin_changes) = watch::channel(Arc::new(config.admin.clone()));
+        #[cfg(feature = "debug-log")]
+        tokio::spawn(print_log(readable(core.datapath.log().context("the program's log")?)?));
         let (ask, asked) = mpsc::channel(16);
         let (probe, probes) = mpsc::channel(16);
-        let socket = admin::server::bind(&config.admin.socket)
-            .with_context(|| format!("admin socket {}", config.admin.socket.display()))?;
-        tokio::spawn(admin::server::serve(socket, admin_changes, ask));
+        tokio::spawn(admin::server::serve(listeners.admin, admin_changes, ask));
+        if let Some(metrics) = listeners.metrics {
+            tokio::spawn(metrics::server::serve(metrics, probe));
+        }
         let sources = Sources {
             ring: readable(ring).context("watching the knock ring")?,
             addresses: readable(addresses::Changes::subscribe()?).context("watching this host's addresses")?,
@@ -121,7 +145,7 @@ impl Runtime {
             fetched,
             fetch_errors: BTreeMap::new(),
         };
-        Ok(Starting { runtime, sources, probe, metrics: config.admin.metrics })
+        Ok(Starting { runtime, sources })
     }
 
     /// The snapshot in force.
@@ -306,8 +330,10 @@ impl Runtime {
 
     fn stopped(&self) -> End {
         let detach = self.options.detach_on_exit;
-        if !detach && self.trial_ends.is_none() {
-            tracing::info!("stopping; enforcement stays in place (`jpatd detach` takes it away)");
+        match (detach, self.trial_ends) {
+            (true, _) => tracing::info!("stopping"),
+            (false, Some(_)) => tracing::info!("stopping in an unconfirmed trial: rolled back"),
+            (false, None) => tracing::info!("stopping; enforcement stays in place (`jpatd detach` takes it away)"),
         }
         End { exit: ExitCode::SUCCESS, detach }
     }
@@ -343,20 +369,23 @@ impl Runtime {
 pub(super) struct Starting {
     runtime: Runtime,
     sources: Sources,
-    probe: mpsc::Sender<Probe>,
-    metrics: Option<std::net::SocketAddr>,
 }
 
 impl Starting {
     /// Serves until the end.
     pub(super) async fn serve(self) -> anyhow::Result<End> {
-        if let Some(address) = self.metrics {
-            let listener = TcpListener::bind(address).await.with_context(|| format!("metrics on {address}"))?;
-            tokio::spawn(metrics::server::serve(listener, self.probe));
-        }
         let listen = &self.runtime.snapshots.load().config.listen;
         tracing::info!("ready: knocks on udp/{}", listen.port);
         self.runtime.run(self.sources).await
+    }
+}
+
+/// Prints the program's own log lines as they come.
+#[cfg(feature = "debug-log")]
+async fn print_log(mut logger: AsyncFd<aya_log::EbpfLogger<&'static dyn log::Log>>) {
+    while let Ok(mut guard) = logger.readable_mut().await {
+        guard.get_inner_mut().flush();
+        guard.clear_ready();
     }
 }
 

@@ -54,31 +54,22 @@ pub struct Attached {
     pub why: Option<String>,
 }
 
-/// An attached program and what keeps it there.
+/// An attached program.
 pub(super) struct Attachment {
     pub(super) attached: Attached,
-    link: Held,
-}
-
-enum Held {
-    /// Ends with this process.
-    Loose(FdLink),
-    /// Stays until its pin is removed.
-    Pinned,
-    /// Only between the two.
-    Nothing,
+    /// The link where it is not pinned: it ends with this process.
+    loose: Option<FdLink>,
 }
 
 impl Attachment {
     pub(super) const fn is_pinned(&self) -> bool {
-        matches!(self.link, Held::Pinned)
+        self.loose.is_none()
     }
 
     pub(super) fn pin(&mut self, pins: &PinDir) -> Result<(), DataPathError> {
-        if let Held::Loose(link) = std::mem::replace(&mut self.link, Held::Nothing) {
+        if let Some(link) = self.loose.take() {
             let path = pins.link(self.attached.ifindex, self.attached.hook);
             link.pin(&path).map_err(|source| DataPathError::Pin { path, source })?;
-            self.link = Held::Pinned;
         }
         Ok(())
     }
@@ -96,13 +87,13 @@ pub(super) fn attach(
     if let Some((path, hook)) = pins.find_link(ifindex)
         && adopt(program, interface, path)?
     {
-        return Ok(Attachment { attached: attached(hook, None), link: Held::Pinned });
+        return Ok(Attachment { attached: attached(hook, None), loose: None });
     }
     let (hook, why) = match mode {
         AttachMode::Driver => (Hook::Driver, None),
         AttachMode::Generic => (Hook::Generic, None),
         AttachMode::Auto => match attach_hook(program, interface, ifindex, Hook::Driver) {
-            Ok(link) => return Ok(Attachment { attached: attached(Hook::Driver, None), link: Held::Loose(link) }),
+            Ok(link) => return Ok(Attachment { attached: attached(Hook::Driver, None), loose: Some(link) }),
             Err(DataPathError::Attach { source, .. }) => {
                 (Hook::Generic, Some(format!("the driver's hook was refused: {}", root(&source))))
             }
@@ -110,7 +101,7 @@ pub(super) fn attach(
         },
     };
     let link = attach_hook(program, interface, ifindex, hook)?;
-    Ok(Attachment { attached: attached(hook, why), link: Held::Loose(link) })
+    Ok(Attachment { attached: attached(hook, why), loose: Some(link) })
 }
 
 /// Switches a pinned link over to the new program in one step. False when the link is dead (its device went away).

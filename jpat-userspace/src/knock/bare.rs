@@ -3,10 +3,10 @@
 use super::MAX_PAYLOAD;
 use crate::refusal::Refusal;
 
-/// Strips the line end and checks the characters: `[A-Za-z0-9_-]`, exactly two dots, no empty part.
+/// Strips the line end and checks the characters: `[A-Za-z0-9_-]`, exactly two dots, neither header nor payload empty.
 ///
 /// # Errors
-/// [`Refusal::TooLong`]; [`Refusal::NotJws`] without exactly three parts that are not empty;
+/// [`Refusal::TooLong`]; [`Refusal::NotJws`] without exactly three parts, or with an empty header or payload;
 /// [`Refusal::BadBase64`] for any other character.
 pub fn decode(bytes: &[u8]) -> Result<&str, Refusal> {
     if bytes.len() > MAX_PAYLOAD {
@@ -47,8 +47,9 @@ mod tests {
     }
 
     #[test]
-    fn three_parts_none_empty() {
-        for bad in ["", "\n", "a", "a.b", "a.b.", ".b.c", "a..c", "a.b.c.d", "a.b.c.d.e"] {
+    fn three_parts_and_only_the_signature_may_be_empty() {
+        assert_eq!(decode(b"a.b."), Ok("a.b."));
+        for bad in ["", "\n", "a", "a.b", ".b.c", "a..c", "a.b.c.d", "a.b.c.d.e"] {
             assert_eq!(decode(bad.as_bytes()), Err(Refusal::NotJws), "{bad:?}");
         }
         assert_eq!(decode(&[b'a'; MAX_PAYLOAD + 1]), Err(Refusal::TooLong));

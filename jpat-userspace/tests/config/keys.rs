@@ -1,0 +1,109 @@
+//! Keys that are wrong, missing, or of a later version.
+
+use super::{EXAMPLE, errors, with};
+
+#[test]
+fn a_wrong_key_is_refused_where_it_stands() {
+    for (toml, expected) in [
+        (with("port = 1337", "prot = 1337"), "jpat.toml:8:1: listen.prot: unknown key\n  remedy: did you mean `port`?"),
+        (
+            with("ttl = \"30s\"", "ttl = \"30s\"\ncolour = 5"),
+            "jpat.toml:37:1: service[0].colour: unknown key\n  remedy: known here: allow, issuers, name, ports, prefix, sessions, ttl",
+        ),
+        (
+            with("port = 1337", "port 1337"),
+            "jpat.toml:8:6: not valid TOML: key with no value, expected `=`\n  remedy: the rest is read once this is right",
+        ),
+        (
+            with("[\"jpat://prod\"]", "[\"jpat://prod]"),
+            "jpat.toml:18:26: not valid TOML: invalid basic string, expected `\"`\n  remedy: the rest is read once this is right",
+        ),
+        (
+            with("port = 1337", "port = 1337\nport = 7"),
+            "jpat.toml:9:1: not valid TOML: duplicate key\n  remedy: keep one of them",
+        ),
+    ] {
+        assert_eq!(errors(&toml), [expected]);
+    }
+}
+
+#[test]
+fn what_is_missing_is_asked_for() {
+    let service = EXAMPLE.find("[[service]]").unwrap()..EXAMPLE.find("[[deny]]").unwrap();
+    let mut no_services = EXAMPLE.to_owned();
+    no_services.replace_range(service, "");
+    let two_issuers = "[[issuer]]\nname = \"other\"\nissuer = \"x\"\naudience = [\"a\"]\nalgorithms = [\"ES256\"]\nkeys = { pem_file = \"tight\" }\naccept = [\"bare\"]\n[[deny]]";
+    for (toml, expected) in [
+        (
+            with("mode = \"enforce\"\n", ""),
+            "jpat.toml:1:1: mode: required\n  remedy: add mode = \"audit\" to watch first, or mode = \"enforce\"",
+        ),
+        (
+            no_services,
+            "jpat.toml:1:1: service: required, and at least one\n  remedy: add a [[service]]: without one there is nothing to protect",
+        ),
+        (
+            with("accept = [\"bare\"]\n", ""),
+            "jpat.toml:15:1: issuer[0].accept: required, and at least one\n  remedy: add accept = [\"bare\"]",
+        ),
+        (
+            with("issuers = [\"corp\"]\n", "").replace("[[deny]]", two_issuers),
+            "jpat.toml:29:1: service[0].issuers: required\n  remedy: add issuers = [\"corp\", \"other\"], or those that count",
+        ),
+    ] {
+        assert_eq!(errors(&toml), [expected]);
+    }
+}
+
+#[test]
+fn what_comes_later_is_refused_not_ignored() {
+    for (from, to, expected) in [
+        (
+            "[[issuer]]",
+            "[server]\nid = \"web-1.example\"\n[[issuer]]",
+            "15:2: server: not available in this version\n  remedy: remove it: sealed knocks come later, and bare ones need no server key",
+        ),
+        (
+            "[[issuer]]",
+            "[[knock_key]]\nid = 1\n[[issuer]]",
+            "15:3: knock_key: not available in this version\n  remedy: remove it: filter keys come with sealed knocks",
+        ),
+        (
+            "[\"bare\"]",
+            "[\"sealed\", \"bare\"]",
+            "21:11: issuer[0].accept[0]: \"sealed\" is not available in this version\n  remedy: sealed knocks are not available yet: use accept = [\"bare\"]",
+        ),
+        (
+            "\"bind-source\"",
+            "\"proof\"",
+            "22:10: issuer[0].replay: \"proof\" is not available in this version\n  remedy: client signatures come with sealed knocks: use \"bind-source\" or \"once\"",
+        ),
+        (
+            "\"observed\"",
+            "\"strict\"",
+            "27:18: issuer[0].source_binding: \"strict\" is not available in this version\n  remedy: it comes with sealed knocks: leave it out",
+        ),
+        (
+            "\"cut\"",
+            "\"keep\"",
+            "37:12: service[0].sessions: \"keep\" is not available in this version\n  remedy: connections end with their grant so far: use \"cut\", and a ttl as long as they need",
+        ),
+        (
+            "sessions = \"cut\"",
+            "flow_idle = \"10m\"",
+            "37:1: service[0].flow_idle: not available in this version\n  remedy: remove it: connections end with their grant so far",
+        ),
+        (
+            "sessions = \"cut\"",
+            "flow_max = \"12h\"",
+            "37:1: service[0].flow_max: not available in this version\n  remedy: remove it: connections end with their grant so far",
+        ),
+        (
+            "[audit]",
+            "[limits]\nflows = 5\n[audit]",
+            "45:1: limits.flows: not available in this version\n  remedy: remove it: connections end with their grant so far",
+        ),
+    ] {
+        assert_eq!(errors(&with(from, to)), [format!("jpat.toml:{expected}")]);
+    }
+}
