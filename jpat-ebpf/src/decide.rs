@@ -73,7 +73,7 @@ pub fn decide(packet: &Packet<'_>, settings: &Settings, tables: &impl Tables) ->
             }
         }
     };
-    if !is_judged(&packet.addresses.destination(), settings, tables) {
+    if !is_judged(&packet.addresses, settings, tables) {
         return pass(PassReason::OtherDestination);
     }
     match concern {
@@ -137,13 +137,15 @@ fn knock(packet: &Packet<'_>, datagram: Segment) -> Verdict {
     }
 }
 
-/// Groups, and the addresses that mean the host itself, reach it whatever its addresses are.
+/// An unreadable destination may be the host's. Groups, and the addresses that mean the host itself, reach it whatever
+/// its addresses are.
 #[inline(always)]
-fn is_judged(destination: &Addr, settings: &Settings, tables: &impl Tables) -> bool {
-    settings.flags & FLAG_ANY_DESTINATION != 0
-        || addr::is_group(destination)
-        || addr::is_this_host(destination)
-        || tables.is_destination(destination)
+fn is_judged(addresses: &Addresses<'_>, settings: &Settings, tables: &impl Tables) -> bool {
+    if matches!(addresses, Addresses::Unknown) || settings.flags & FLAG_ANY_DESTINATION != 0 {
+        return true;
+    }
+    let destination = addresses.destination();
+    addr::is_group(&destination) || addr::is_this_host(&destination) || tables.is_destination(&destination)
 }
 
 #[inline(always)]

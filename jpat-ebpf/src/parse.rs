@@ -87,7 +87,7 @@ impl Addresses<'_> {
         }
     }
 
-    /// Destination address; the unspecified one, which means any host, where it is unknown.
+    /// Destination address; the unspecified one where it is unknown.
     #[inline(always)]
     #[must_use]
     pub fn destination(&self) -> Addr {

@@ -19,7 +19,7 @@ use crate::{
 };
 
 pub(crate) const CASES: &[Case] =
-    &[("audit_mode_drops_nothing_but_knocks", audit_mode), ("one_number_switches_all_rules", slots)];
+    &[("p8_audit_mode_drops_nothing_but_knocks", audit_mode), ("one_number_switches_all_rules", slots)];
 
 fn audit_mode() -> Result<()> {
     let mut world = kernel::world()?;
