@@ -139,10 +139,9 @@ fn ensure_closed(probe: &UdpSocket) -> Result<()> {
 }
 
 fn flush(admin: &Path) -> Result<()> {
-    match client::request(admin, &Request::GrantsFlush)? {
-        Response::Flushed { .. } => Ok(()),
-        other => bail!("flush: {other:?}"),
-    }
+    let response = client::request(admin, &Request::GrantsFlush)?;
+    ensure!(matches!(response, Response::Flushed { .. }), "flush: {response:?}");
+    Ok(())
 }
 
 fn configuration(pins: &Path) -> String {

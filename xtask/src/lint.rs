@@ -93,7 +93,9 @@ fn clippy_bpf(toolchain: &Toolchain) -> Result<Outcome> {
     command.env("CARGO", &toolchain.cargo).env("RUSTC", &toolchain.rustc).env("RUSTC_BOOTSTRAP", "1");
     // As in jpat-userspace/build.rs, so that what it compiled serves here too.
     let cfg = format!("--cfg=bpf_target_arch=\"{}\"", std::env::consts::ARCH);
-    command.env("CARGO_ENCODED_RUSTFLAGS", [&cfg, "-Cdebuginfo=2", "-Clink-arg=--btf"].join("\x1f"));
+    // As build.rs has them, or the two would build everything anew in turn.
+    let misaligned = "-Clink-arg=--cpu-features=+allows-misaligned-mem-access";
+    command.env("CARGO_ENCODED_RUSTFLAGS", [&cfg, "-Cdebuginfo=2", "-Clink-arg=--btf", misaligned].join("\x1f"));
     cargo::succeed(&mut command)?;
     Ok(Outcome::Passed)
 }

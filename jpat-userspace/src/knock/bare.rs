@@ -13,8 +13,12 @@ pub fn decode(bytes: &[u8]) -> Result<&str, Refusal> {
         return Err(Refusal::TooLong);
     }
     let line = bytes.strip_suffix(b"\n").map_or(bytes, |line| line.strip_suffix(b"\r").unwrap_or(line));
-    if line.iter().filter(|byte| **byte == b'.').count() != 2 || line.split(|byte| *byte == b'.').any(<[u8]>::is_empty)
-    {
+    let mut parts = line.split(|byte| *byte == b'.');
+    // The signature may be empty here, so that an unsecured JWS (RFC 7515 §6) is refused by its own name.
+    let (Some(header), Some(payload), Some(_), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
+        return Err(Refusal::NotJws);
+    };
+    if header.is_empty() || payload.is_empty() {
         return Err(Refusal::NotJws);
     }
     if !line.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.')) {
