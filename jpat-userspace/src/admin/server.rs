@@ -19,6 +19,8 @@ pub struct Asked {
     pub request: Request,
     /// User name of the sender, for the audit log.
     pub by: String,
+    /// Process of the sender, where the kernel knows it.
+    pub process: Option<u32>,
     /// Where the answer goes.
     pub answer: oneshot::Sender<Response>,
 }
@@ -88,7 +90,11 @@ async fn answer(line: &str, peer: &UCred, admin: &Admin, runtime: &mpsc::Sender<
         .ok()
         .flatten()
         .map_or_else(|| peer.uid().to_string(), |user| user.name);
-    if runtime.send(Asked { request, by, answer }).await.is_err() {
+    if runtime
+        .send(Asked { request, by, process: peer.pid().and_then(|pid| pid.try_into().ok()), answer })
+        .await
+        .is_err()
+    {
         return refused("the controller is stopping".to_owned());
     }
     answered.await.unwrap_or_else(|_| refused("the controller is stopping".to_owned()))
