@@ -30,6 +30,9 @@ pub enum Request {
     Mode {
         /// `enforce` or `audit`.
         mode: ModeName,
+        /// Even if that cuts the sender's own connection.
+        #[serde(default)]
+        force: bool,
     },
     /// Ends a trial: what is attached stays.
     Confirm,

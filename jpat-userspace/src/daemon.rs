@@ -29,8 +29,8 @@ use self::{
 };
 use crate::{
     audit::AuditLog,
-    clock,
-    config::{Config, Destinations, MAX_TTL, Mode},
+    clock::{self, Now, UnixTime},
+    config::{Config, Destinations, MAX_TTL, Mode, ReplayMode},
     datapath::{self, DataPath, addresses, tables::Rules},
     gate::{self, Gate},
     metrics::Metrics,
@@ -69,16 +69,23 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
     }
 
     let lock = Lock::take(&config.pins)?;
-    let datapath = DataPath::open(&datapath::Request { pins: config.pins.clone(), grants: config.limits.grants })
-        .context("opening the data path")?;
-    if datapath.adopted() && options.trial.is_some() {
-        anyhow::bail!(
-            "an earlier controller's enforcement stands on {}, so there is nothing to roll back to\n  remedy: leave --try out; or `jpat mode audit`, or `jpatd detach` first",
-            config.pins.display()
-        );
+    let request = datapath::Request { pins: config.pins.clone(), grants: config.limits.grants };
+    let mut datapath = DataPath::open(&request).context("opening the data path")?;
+    let was_enforcing = datapath.adopted() && datapath.tables().settings()?.mode != MODE_AUDIT;
+    if options.trial.is_some() && datapath.adopted() {
+        if was_enforcing {
+            anyhow::bail!(
+                "an earlier controller's enforcement stands on {}, so there is nothing to roll back to\n  remedy: leave --try out; or `jpat mode audit` or `jpatd detach` first",
+                config.pins.display()
+            );
+        }
+        // Audit dropped nothing. Without its pins the death of this process is the way back, as at a first start.
+        drop(datapath);
+        datapath::clear(&config.pins)?;
+        datapath = DataPath::open(&request).context("opening the data path")?;
     }
-    if !datapath.adopted() {
-        lockout::check(&config, &options)?;
+    if !was_enforcing && config.mode == Mode::Enforce {
+        lockout::check_start(&config, &options)?;
     }
 
     let listeners = Listeners::open(&config.admin).await?;
@@ -100,14 +107,14 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
             max_ttl: MAX_TTL,
             generation,
             snapshot_generation: snapshot.generation,
-            once_since: started.unix,
+            once_since: once_since(&config, started),
         },
         started,
     );
     let audit = AuditLog::open(&config.audit)?;
     let mut core = Core { gate, datapath, audit, metrics: Metrics::default(), usable, generation };
     let found = core.datapath.tables().grants()?;
-    let rules_now = load::rule_digests(&config);
+    let rules_now = load::adoption_digests(&config);
     // A grant of a service whose rules changed while no controller ran was never allowed by them.
     let mut adoptable = openings(&config, &snapshot.service_ids);
     adoptable
@@ -117,22 +124,19 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
     // What was not adopted goes before the ports of its service can mean something else.
     core.settle();
     services.settle(rules_now)?;
-    core.datapath.tables_mut().switch(prepared, mode_number(config.mode), generation)?;
+    core.datapath.tables_mut().switch(&prepared, mode_number(config.mode), generation)?;
+    core.datapath.tables_mut().finish(prepared)?;
 
-    for interface in interfaces {
-        let attached = core.datapath.attach(&interface, config.listen.attach)?;
-        match &attached.why {
-            None => tracing::info!("attached to {interface} ({} mode)", attached.hook.as_str()),
-            Some(why) => tracing::warn!("attached to {interface} ({} mode): {why}", attached.hook.as_str()),
+    let is_first = !core.datapath.adopted();
+    let mut runtime =
+        Runtime::prepare(runtime::Parts { options: options.clone(), snapshot, core, listeners, started })?;
+    if let Err(error) = attach(runtime.datapath(), &interfaces, &options, &config) {
+        if is_first {
+            // Nobody would be there to open what this closed.
+            datapath::clear(&config.pins)?;
         }
+        return Err(error);
     }
-    if options.trial.is_none() {
-        core.datapath.pin().context("pinning")?;
-        for ifindex in core.datapath.drop_stale_links()? {
-            tracing::warn!("detached from interface {ifindex}: `listen.interfaces` does not name it any more");
-        }
-    }
-    let runtime = Runtime::prepare(runtime::Parts { options: options.clone(), snapshot, core, listeners, started })?;
     let end = runtime.serve().await?;
     if end.detach {
         let removed = datapath::detach(&config.pins)?;
@@ -140,6 +144,29 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
     }
     drop(lock);
     Ok(end.exit)
+}
+
+fn attach(datapath: &mut DataPath, interfaces: &[String], options: &Options, config: &Config) -> anyhow::Result<()> {
+    for interface in interfaces {
+        let attached = datapath.attach(interface, config.listen.attach)?;
+        match &attached.why {
+            None => tracing::info!("attached to {interface} ({} mode)", attached.hook.as_str()),
+            Some(why) => tracing::warn!("attached to {interface} ({} mode): {why}", attached.hook.as_str()),
+        }
+    }
+    if options.trial.is_none() {
+        datapath.pin().context("pinning")?;
+        for ifindex in datapath.drop_stale_links()? {
+            tracing::warn!("detached from interface {ifindex}: `listen.interfaces` does not name it any more");
+        }
+    }
+    Ok(())
+}
+
+/// A `once` token that was used before a crash may be dated after this start by the leeway of its issuer.
+fn once_since(config: &Config, started: Now) -> UnixTime {
+    let once = config.issuers.iter().filter(|issuer| issuer.replay == ReplayMode::Once);
+    started.unix.after(once.map(|issuer| issuer.leeway).max().unwrap_or_default())
 }
 
 /// Takes enforcement away, unless a controller is at work.

@@ -55,6 +55,9 @@ impl DataPath {
     /// No bpffs, pins of another layout, a missing privilege, or a program that the kernel refuses.
     pub fn open(request: &Request) -> Result<Self, DataPathError> {
         let pins = PinDir::new(&request.pins)?;
+        if pins.is_partial() {
+            pins.clear()?;
+        }
         let adopted = pins.has_maps();
         let mut loader = EbpfLoader::new();
         let paths: Vec<_> = map_name::PINNED.iter().map(|name| (*name, pins.map(name))).collect();
@@ -163,7 +166,15 @@ impl DataPath {
 /// # Errors
 /// A pin that cannot be removed; the others were removed all the same.
 pub fn detach(pins: &std::path::Path) -> Result<pins::Removed, DataPathError> {
-    PinDir::new(pins)?.remove_all()
+    PinDir::new(pins)?.remove()
+}
+
+/// As [`detach`], but the directory stays, whose lock the caller holds.
+///
+/// # Errors
+/// As [`detach`].
+pub fn clear(pins: &std::path::Path) -> Result<pins::Removed, DataPathError> {
+    PinDir::new(pins)?.clear()
 }
 
 fn program(ebpf: &mut Ebpf) -> Result<&mut Xdp, DataPathError> {

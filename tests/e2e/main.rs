@@ -14,6 +14,8 @@ mod issuers;
 mod lifecycle;
 mod policy;
 mod reload;
+mod robust;
+mod safeguards;
 mod stage;
 mod trial;
 mod trial_run;
@@ -45,6 +47,8 @@ fn main() -> ExitCode {
         audit_mode::trials(),
         trial_run::trials(),
         disk::trials(),
+        safeguards::trials(),
+        robust::trials(),
         first_run::trials(),
         commands::trials(),
         bad_input::trials(&shared),

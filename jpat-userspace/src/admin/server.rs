@@ -40,6 +40,8 @@ pub struct Asked {
     pub request: Request,
     /// User name of the sender, for the audit log.
     pub by: String,
+    /// Process of the sender, where the kernel knows it.
+    pub process: Option<u32>,
     /// Where the answer goes.
     pub answer: oneshot::Sender<Response>,
 }
@@ -166,7 +168,8 @@ async fn answer(request: &str, peer: &UCred, admin: &Admin, runtime: &mpsc::Send
     }
     let (answer, answered) = oneshot::channel();
     let by = peer::name(peer).await;
-    if runtime.send(Asked { request, by, answer }).await.is_err() {
+    let process = peer.pid().and_then(|pid| pid.try_into().ok());
+    if runtime.send(Asked { request, by, process, answer }).await.is_err() {
         return refused("the controller is stopping".to_owned());
     }
     answered.await.unwrap_or_else(|_| refused("the controller is stopping".to_owned()))

@@ -77,12 +77,12 @@ pub(super) fn status(asking: &Asking) -> Result<(), CliError> {
     ask(asking, &Request::Status)
 }
 
-pub(super) fn mode(asking: &Asking, mode: Mode) -> Result<(), CliError> {
+pub(super) fn mode(asking: &Asking, mode: Mode, force: bool) -> Result<(), CliError> {
     let mode = match mode {
         Mode::Enforce => ModeName::Enforce,
         Mode::Audit => ModeName::Audit,
     };
-    ask(asking, &Request::Mode { mode })
+    ask(asking, &Request::Mode { mode, force })
 }
 
 pub(super) fn confirm(asking: &Asking) -> Result<(), CliError> {

@@ -68,6 +68,11 @@ impl Core {
         tables.write_settings(&settings)
     }
 
+    /// Whether nothing is dropped. When that cannot be read, it is not said.
+    pub(super) fn is_auditing(&self) -> bool {
+        self.datapath.tables().settings().is_ok_and(|settings| settings.mode == MODE_AUDIT)
+    }
+
     /// What a scrape reads.
     pub(super) fn view(&self, snapshot: &Snapshot) -> View {
         let now = clock::now();
@@ -94,7 +99,7 @@ impl Core {
             audit_lost: self.audit.dropped(),
             config_generation: snapshot.generation,
             reload_ok: true,
-            enforcing: self.datapath.tables().settings().is_ok_and(|settings| settings.mode != MODE_AUDIT),
+            enforcing: !self.is_auditing(),
         }
     }
 }

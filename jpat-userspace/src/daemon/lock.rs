@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     io,
-    os::unix::fs::DirBuilderExt as _,
+    os::unix::fs::{DirBuilderExt as _, MetadataExt},
     path::{Path, PathBuf},
 };
 
@@ -16,7 +16,7 @@ pub enum LockError {
     #[error("a controller is at work on {}\n  remedy: stop it first, or give this instance another `pins`", .0.display())]
     Held(PathBuf),
     /// The directory cannot be made or opened.
-    #[error("pin directory {}: {source}\n  remedy: is a BPF file system mounted there? mount -t bpf bpf /sys/fs/bpf", path.display())]
+    #[error("pin directory {}: {source}\n  remedy: is a BPF file system mounted there (mount -t bpf bpf /sys/fs/bpf)? Names on it hold no dots", path.display())]
     Io {
         /// The directory.
         path: PathBuf,
@@ -41,9 +41,15 @@ impl Lock {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(pins).map_err(failed)?;
         let directory = File::open(pins).map_err(failed)?;
         match Flock::lock(directory, FlockArg::LockExclusiveNonblock) {
+            // A `detach` that held it may have removed the directory in between: what is locked then is nobody's.
+            Ok(directory) if inode(&directory.metadata()) != inode(&fs::metadata(pins)) => Self::take(pins),
             Ok(directory) => Ok(Self { _directory: directory }),
             Err((_, nix::Error::EWOULDBLOCK)) => Err(LockError::Held(pins.to_owned())),
             Err((_, error)) => Err(failed(error.into())),
         }
     }
+}
+
+fn inode(found: &io::Result<fs::Metadata>) -> Option<u64> {
+    found.as_ref().ok().map(MetadataExt::ino)
 }

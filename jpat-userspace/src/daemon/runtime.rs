@@ -22,11 +22,11 @@ use crate::{
     admin::{self, server::Asked},
     clock::{self, BootTime, Now},
     config::{Admin, Destinations},
-    datapath::{addresses, ring::Ring},
+    datapath::{DataPath, addresses, ring::Ring},
     keyring::{
         Held, cache,
         fetch::{self, FetchError, Fetched},
-        refresh::{Fetch, Refresher},
+        refresh::{Fetch, Refresher, is_remote},
     },
     metrics::{self, server::Probe},
     refusal::Refusal,
@@ -86,7 +86,10 @@ pub(super) struct Runtime {
     pub(super) reload_error: Option<String>,
     pub(super) admin: watch::Sender<Arc<Admin>>,
     workers: Workers,
-    http: reqwest::Client,
+    /// Made where some issuer's keys are fetched.
+    pub(super) http: Option<reqwest::Client>,
+    /// What ends the loop.
+    pub(super) fatal: Option<String>,
     fetched: mpsc::UnboundedSender<Answer>,
     /// Why the last fetch of an issuer's keys failed.
     pub(super) fetch_errors: BTreeMap<String, String>,
@@ -141,7 +144,8 @@ impl Runtime {
             reload_error: None,
             admin,
             workers,
-            http: fetch::client().context("preparing the HTTP client")?,
+            http: if config.issuers.iter().any(is_remote) { Some(fetch::client()?) } else { None },
+            fatal: None,
             fetched,
             fetch_errors: BTreeMap::new(),
         };
@@ -167,7 +171,11 @@ impl Runtime {
             self.settle();
             if self.trial_ends.is_some_and(|end| end <= clock::now().boot) {
                 tracing::error!("the trial was not confirmed: rolled back");
-                return Ok(End { exit: ExitCode::FAILURE, detach: false });
+                return Ok(End { exit: ExitCode::FAILURE, detach: true });
+            }
+            if let Some(error) = self.fatal.take() {
+                tracing::error!("{error}: rolled back");
+                return Ok(End { exit: ExitCode::FAILURE, detach: true });
             }
             tokio::select! {
                 // In the order of their urgency: a knock that was verified before one that waits.
@@ -223,7 +231,8 @@ impl Runtime {
                 let Some(issuer) = config.issuers.iter().find(|issuer| issuer.name == due.issuer).cloned() else {
                     continue;
                 };
-                let (http, fetched) = (self.http.clone(), self.fetched.clone());
+                let Some(http) = self.http.clone() else { continue };
+                let fetched = self.fetched.clone();
                 tokio::spawn(async move {
                     let result = fetch::fetch(&http, &issuer).await;
                     // The loop is gone only when the process ends.
@@ -321,7 +330,7 @@ impl Runtime {
         if let Err(error) = self.core.audit.reopen() {
             tracing::error!("{error}");
         }
-        match reload::reload(self) {
+        match reload::reload(self, None) {
             Ok(warnings) => {
                 for warning in warnings {
                     tracing::warn!("{warning}");
@@ -334,11 +343,11 @@ impl Runtime {
     }
 
     fn stopped(&self) -> End {
-        let detach = self.options.detach_on_exit;
-        match (detach, self.trial_ends) {
-            (true, _) => tracing::info!("stopping"),
-            (false, Some(_)) => tracing::info!("stopping in an unconfirmed trial: rolled back"),
-            (false, None) => tracing::info!("stopping; enforcement stays in place (`jpatd detach` takes it away)"),
+        let detach = self.options.detach_on_exit || self.trial_ends.is_some();
+        match (self.trial_ends, detach) {
+            (Some(_), _) => tracing::info!("stopping in an unconfirmed trial: rolled back"),
+            (None, true) => tracing::info!("stopping"),
+            (None, false) => tracing::info!("stopping; enforcement stays in place (`jpatd detach` takes it away)"),
         }
         End { exit: ExitCode::SUCCESS, detach }
     }
@@ -377,6 +386,11 @@ pub(super) struct Starting {
 }
 
 impl Starting {
+    /// The data path, to attach it.
+    pub(super) const fn datapath(&mut self) -> &mut DataPath {
+        &mut self.runtime.core.datapath
+    }
+
     /// Serves until the end.
     pub(super) async fn serve(self) -> anyhow::Result<End> {
         let listen = &self.runtime.snapshots.load().config.listen;

@@ -14,6 +14,9 @@ pub enum DataPathError {
     /// The pin directory is not on a bpffs.
     #[error("{} is not on a BPF file system\n  remedy: mount -t bpf bpf /sys/fs/bpf, or name a directory on one in `pins`", .0.display())]
     NoBpffs(PathBuf),
+    /// The pin directory is the root of a BPF file system, which others use as well.
+    #[error("`pins` must be a directory of its own, not the root {}\n  remedy: pins = \"{}/jpat\"", .0.display(), .0.display())]
+    MountRoot(PathBuf),
     /// The pin directory cannot be made or read.
     #[error("pin directory {}: {source}", path.display())]
     Pins {

@@ -44,7 +44,8 @@ audience = [{audience}]
 algorithms = ["ES256"]
 keys = {{ jwks_file = {keys} }}
 accept = ["bare"]               # the token crosses the network in the clear: keep it short-lived
-replay = "once"                 # each token opens once
+replay = "once"                 # each token opens once, and none from before the controller's start does
+leeway = "0s"                   # the issuer has this host's own clock
 
 # What is protected, for whom, for how long.
 [[service]]

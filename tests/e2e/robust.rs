@@ -1,0 +1,126 @@
+//! What a local user, a full disk behind standard error, or a token sent again and again does to the controller: nothing.
+
+use std::{
+    net::TcpStream,
+    os::unix::{fs::PermissionsExt, net::UnixStream, process::CommandExt},
+    process::Command,
+};
+
+use anyhow::{Context, Result, ensure};
+use jpat_tests::{
+    binaries,
+    network::{Family, Member},
+    probe::Port,
+    process::Process,
+    wait::{self, PATIENCE},
+};
+use libtest_mimic::Trial;
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+
+use crate::{
+    config::{Config, HTTPS, METRICS},
+    stage::Stage,
+    trial,
+};
+
+/// More connections than descriptors.
+const IDLE: usize = 600;
+const DESCRIPTORS: &str = "256";
+
+/// Who owns nothing.
+const NOBODY: u32 = 65_534;
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        trial::on("p4_idle_local_connections_keep_nobody_out", Config::default, idle_connections),
+        trial::on("p4_a_full_standard_error_stops_nothing", Config::default, full_standard_error),
+        trial::on("p5_a_refused_token_sent_again_costs_a_line_a_second", Config::default, refused_again),
+    ]
+}
+
+fn idle_connections(stage: &mut Stage) -> Result<()> {
+    let script = format!("ulimit -n {DESCRIPTORS} && exec \"$0\" \"$@\"");
+    let mut jpatd = Process::start(&stage.net.host, "jpatd", by_shell(&script, &stage.jpatd("run")?))?;
+    stage.wait_ready(&mut jpatd)?;
+
+    let socket = stage.path("admin.sock");
+    let asking = (0..IDLE).map(|_| UnixStream::connect(&socket)).collect::<std::io::Result<Vec<_>>>();
+    let asking = asking.with_context(|| format!("connect to the admin socket; {}", jpatd.output().text()))?;
+    stage.admin_ok(&["status"]).context("idle connections to the admin socket")?;
+    refused_to_nobody(stage)?;
+    let scraping = stage.net.host.run(|| {
+        let connections = (0..IDLE).map(|_| TcpStream::connect_timeout(&METRICS, PATIENCE));
+        Ok(connections.collect::<std::io::Result<Vec<_>>>()?)
+    })?;
+    ensure!(stage.http_status("/livez")? == 200, "idle connections to `admin.metrics`");
+    stage.admin_ok(&["status"]).context("idle connections to both")?;
+    stage.knock(Member::Client, Family::V4, &stage.token()?, "granted")?;
+    stage.expect_tcp(Member::Client, Family::V4, HTTPS, Port::Open)?;
+    ensure!((asking.len(), scraping.len()) == (IDLE, IDLE), "not all connections were there");
+    let said = jpatd.output().text();
+    ensure!(!said.contains("no connection can be taken"), "descriptors ran out: {said}");
+    Ok(())
+}
+
+/// A user who is on no list hears so; the program is copied to where such a user reaches it.
+fn refused_to_nobody(stage: &Stage) -> Result<()> {
+    let program = stage.path("jpat");
+    std::fs::copy(binaries::jpat()?, &program)?;
+    std::fs::set_permissions(stage.dir.path(), PermissionsExt::from_mode(0o711))?;
+    let mut status = Command::new(program);
+    status.arg("status").arg("--socket").arg(stage.path("admin.sock")).uid(NOBODY).gid(NOBODY);
+    let ended = Process::run(&stage.net.host, "jpat", status)?;
+    let refused = ended.output.contains("user id 65534 is neither in `admin.read` nor in `admin.change`");
+    ensure!(ended.status.code() == Some(1) && refused, "{}: {}", ended.status, ended.output);
+    Ok(())
+}
+
+fn full_standard_error(stage: &mut Stage) -> Result<()> {
+    let full = by_shell("exec \"$0\" \"$@\" 2>/dev/full", &stage.jpatd("run")?);
+    let mut jpatd = Process::start(&stage.net.host, "jpatd", full)?;
+    stage.wait_ready(&mut jpatd)?;
+    // A reload that is refused is logged at length.
+    std::fs::write(stage.path("jpat.toml"), "mode = \"neither\"\n")?;
+    jpatd.signal(Signal::SIGHUP)?;
+    stage.knock(Member::Client, Family::V4, &stage.token()?, "granted")?;
+    stage.expect_tcp(Member::Client, Family::V4, HTTPS, Port::Open)?;
+    jpatd.signal(Signal::SIGTERM)?;
+    let status = jpatd.wait_end()?;
+    ensure!(status.success(), "{status}");
+    Ok(())
+}
+
+fn refused_again(stage: &mut Stage) -> Result<()> {
+    const SENT: u32 = 400;
+    stage.start(&[])?;
+    let began = wait::now();
+    let token = stage.key.token(&stage.claims_with(json!({ "roles": [], "jti": "again" })))?;
+    for sent in 1..=SENT {
+        stage.send(Member::Client, Family::V4, token.as_bytes())?;
+        if sent % 50 == 0 {
+            // Not more at a time than the queue holds.
+            wait::for_true("the knocks to be refused", PATIENCE, || {
+                Ok(stage.metrics()?.knocks("not_allowed") >= f64::from(sent))
+            })?;
+        }
+    }
+    let seconds = began.until(wait::now()).as_secs();
+    // The next line tells of those that had none.
+    let another = stage.key.token(&stage.claims_with(json!({ "roles": [], "jti": "another" })))?;
+    stage.knock(Member::Client, Family::V4, &another, "not_allowed")?;
+    let log = std::fs::read_to_string(stage.path("audit.jsonl"))?;
+    let denied = log.lines().map(serde_json::from_str).collect::<Result<Vec<Value>, _>>()?;
+    let again = denied.iter().filter(|line| line["token_id"] == "again").count();
+    let told: u64 = denied.iter().map(|line| 1 + line["suppressed"].as_u64().unwrap_or(0)).sum();
+    ensure!(again >= 1 && again as u64 <= seconds + 1, "{again} lines in {seconds} s:\n{log}");
+    ensure!(told == u64::from(SENT) + 1, "{told} of {} refusals are told of:\n{log}", SENT + 1);
+    Ok(())
+}
+
+/// The same command by way of a shell, which sets what a `Command` cannot.
+fn by_shell(script: &str, command: &Command) -> Command {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", script]).arg(command.get_program()).args(command.get_args()).env_remove("JPAT_CONFIG");
+    shell
+}
