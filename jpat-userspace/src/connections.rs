@@ -35,10 +35,17 @@ impl Connections {
             sleep(PACE).await;
         }
     }
-}
 
-/// Says why an accept failed, and waits a moment: the server goes on.
-pub(crate) async fn accept_failed(server: &str, error: &io::Error) {
-    tracing::warn!("{server}: no connection can be taken: {error}");
-    sleep(PAUSE).await;
+    /// Says why none could be accepted, waits a moment, and lets go of the oldest that is still there.
+    ///
+    /// Not at once: the kernel refuses for want of a descriptor before it looks whether anybody waits (`accept4`), so
+    /// that the oldest may be the newest, and under way.
+    pub(crate) async fn accept_failed(&mut self, server: &str, error: &io::Error) {
+        tracing::warn!("{server}: no connection can be accepted: {error}");
+        sleep(PAUSE).await;
+        self.live.retain(|connection| !connection.is_finished());
+        if let Some(oldest) = self.live.pop_front() {
+            oldest.abort();
+        }
+    }
 }

@@ -26,7 +26,10 @@ use crate::{
 
 /// More connections than descriptors.
 const IDLE: usize = 600;
-const DESCRIPTORS: &str = "256";
+/// Enough for what the servers hold at most.
+const ENOUGH: u32 = 256;
+/// Fewer than that.
+const FEW: u32 = 56;
 
 /// Who owns nothing.
 const NOBODY: u32 = 65_534;
@@ -34,19 +37,15 @@ const NOBODY: u32 = 65_534;
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial::on("p4_idle_local_connections_keep_nobody_out", Config::default, idle_connections),
+        trial::on("p4_descriptors_that_ran_out_stop_no_server", Config::default, few_descriptors),
         trial::on("p4_a_full_standard_error_stops_nothing", Config::default, full_standard_error),
         trial::on("p5_a_refused_token_sent_again_costs_a_line_a_second", Config::default, refused_again),
     ]
 }
 
 fn idle_connections(stage: &mut Stage) -> Result<()> {
-    let script = format!("ulimit -n {DESCRIPTORS} && exec \"$0\" \"$@\"");
-    let mut jpatd = Process::start(&stage.net.host, "jpatd", by_shell(&script, &stage.jpatd("run")?))?;
-    stage.wait_ready(&mut jpatd)?;
-
-    let socket = stage.path("admin.sock");
-    let asking = (0..IDLE).map(|_| UnixStream::connect(&socket)).collect::<std::io::Result<Vec<_>>>();
-    let asking = asking.with_context(|| format!("connect to the admin socket; {}", jpatd.output().text()))?;
+    let jpatd = start_with(stage, ENOUGH)?;
+    let asking = connect(stage, IDLE)?;
     stage.admin_ok(&["status"]).context("idle connections to the admin socket")?;
     refused_to_nobody(stage)?;
     let scraping = stage.net.host.run(|| {
@@ -59,8 +58,36 @@ fn idle_connections(stage: &mut Stage) -> Result<()> {
     stage.expect_tcp(Member::Client, Family::V4, HTTPS, Port::Open)?;
     ensure!((asking.len(), scraping.len()) == (IDLE, IDLE), "not all connections were there");
     let said = jpatd.output().text();
-    ensure!(!said.contains("no connection can be taken"), "descriptors ran out: {said}");
+    ensure!(!said.contains("no connection can be accepted"), "descriptors ran out: {said}");
     Ok(())
+}
+
+fn few_descriptors(stage: &mut Stage) -> Result<()> {
+    let mut jpatd = start_with(stage, FEW)?;
+    let asking = connect(stage, FEW as usize)?;
+    let output = jpatd.output().clone();
+    jpatd.wait_until("descriptors to run out", || output.text().contains("no connection can be accepted"))?;
+    stage.knock(Member::Client, Family::V4, &stage.token()?, "granted").context("out of descriptors")?;
+    stage.admin_ok(&["status"]).context("out of descriptors")?;
+    drop(asking);
+    stage.admin_ok(&["status"]).context("after that")?;
+    ensure!(stage.http_status("/readyz")? == 200);
+    Ok(())
+}
+
+/// `jpatd` that may open this many files and no more.
+fn start_with(stage: &Stage, descriptors: u32) -> Result<Process> {
+    let script = format!("ulimit -n {descriptors} && exec \"$0\" \"$@\"");
+    let mut jpatd = Process::start(&stage.net.host, "jpatd", by_shell(&script, &stage.jpatd("run")?))?;
+    stage.wait_ready(&mut jpatd)?;
+    Ok(jpatd)
+}
+
+/// Connections to the admin socket that ask nothing.
+fn connect(stage: &Stage, count: usize) -> Result<Vec<UnixStream>> {
+    let socket = stage.path("admin.sock");
+    let connections = (0..count).map(|_| UnixStream::connect(&socket));
+    connections.collect::<std::io::Result<_>>().context("connect to the admin socket")
 }
 
 /// A user who is on no list hears so; the program is copied to where such a user reaches it.

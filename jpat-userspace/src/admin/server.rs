@@ -19,10 +19,7 @@ use tokio::{
 };
 
 use super::{MAX_REQUEST, Request, Response, VERSION, Versioned, peer};
-use crate::{
-    config::Admin,
-    connections::{Connections, accept_failed},
-};
+use crate::{config::Admin, connections::Connections};
 
 /// Connections of users who may ask. Beyond that the oldest makes room.
 const PLACES: usize = 64;
@@ -95,7 +92,7 @@ pub async fn serve(listener: UnixListener, admin: watch::Receiver<Arc<Admin>>, r
                     }
                 }
                 Err(error) => {
-                    accept_failed("the admin socket", &error).await;
+                    visitors.accept_failed("the admin socket", &error).await;
                     continue;
                 }
             },

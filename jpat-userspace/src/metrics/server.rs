@@ -17,7 +17,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::connections::{Connections, accept_failed};
+use crate::connections::Connections;
 
 /// What the runtime is asked for.
 #[derive(Debug)]
@@ -66,7 +66,7 @@ pub async fn serve(listener: TcpListener, probes: Probes) {
                 let conversation = timeout(LIFE, http.serve_connection(TokioIo::new(stream), service.clone()));
                 connections.serve(async { drop(conversation.await) }).await;
             }
-            Err(error) => accept_failed("`admin.metrics`", &error).await,
+            Err(error) => connections.accept_failed("`admin.metrics`", &error).await,
         }
     }
 }
