@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use tokio::{
     io::unix::AsyncFd,
     net::{TcpListener, UnixListener},
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, watch},
 };
 
@@ -22,7 +22,7 @@ use crate::{
     admin::{self, server::Asked},
     clock::{self, BootTime, Now},
     config::{Admin, Destinations},
-    datapath::{DataPath, addresses, ring::Ring},
+    datapath::{addresses, ring::Ring},
     keyring::{
         Held, cache,
         fetch::{self, FetchError, Fetched},
@@ -46,7 +46,25 @@ pub(super) struct Parts {
     pub(super) snapshot: Snapshot,
     pub(super) core: Core,
     pub(super) listeners: Listeners,
+    pub(super) signals: Signals,
     pub(super) started: Now,
+}
+
+/// What ends the loop, and what makes it read its configuration again.
+pub(super) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    pub(super) fn catch() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
 }
 
 /// Sockets, opened before anything is attached: a port that is taken must not leave a host without its controller.
@@ -106,11 +124,12 @@ struct Sources {
     asked: mpsc::Receiver<Asked>,
     probes: mpsc::Receiver<Probe>,
     fetched: mpsc::UnboundedReceiver<Answer>,
+    signals: Signals,
 }
 
 impl Runtime {
     pub(super) fn prepare(parts: Parts) -> anyhow::Result<Starting> {
-        let Parts { options, snapshot, mut core, listeners, started } = parts;
+        let Parts { options, snapshot, mut core, listeners, signals, started } = parts;
         let config = Arc::clone(&snapshot.config);
         let ring = core.datapath.take_ring().context("the knock ring was taken before")?;
         let snapshots = Arc::new(ArcSwap::from_pointee(snapshot));
@@ -133,6 +152,7 @@ impl Runtime {
             asked,
             probes,
             fetched: fetched_events,
+            signals,
         };
         let runtime = Self {
             trial_ends: options.trial.map(|trial| clock::now().boot.after(trial)),
@@ -163,9 +183,6 @@ impl Runtime {
     }
 
     async fn run(mut self, mut sources: Sources) -> anyhow::Result<End> {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut hangup = signal(SignalKind::hangup())?;
         loop {
             self.on_time();
             self.settle();
@@ -186,9 +203,9 @@ impl Runtime {
                         self.on_done(done);
                     }
                 }
-                _ = terminate.recv() => return Ok(self.stopped()),
-                _ = interrupt.recv() => return Ok(self.stopped()),
-                _ = hangup.recv() => self.on_hangup(),
+                _ = sources.signals.terminate.recv() => return Ok(self.stopped()),
+                _ = sources.signals.interrupt.recv() => return Ok(self.stopped()),
+                _ = sources.signals.hangup.recv() => self.on_hangup(),
                 Some(asked) = sources.asked.recv() => self.on_asked(asked),
                 Some(probe) = sources.probes.recv() => self.on_probe(probe),
                 Some(fetched) = sources.fetched.recv() => self.on_fetched(fetched),
@@ -351,8 +368,14 @@ impl Runtime {
     pub(super) fn unready(&self) -> Vec<String> {
         let (snapshot, now) = (self.snapshots.load(), clock::now());
         let mut reasons = Vec::new();
-        if self.core.datapath.attached().next().is_none() {
-            reasons.push("not attached to any interface".to_owned());
+        match self.core.datapath.lost() {
+            Ok(lost) => reasons.extend(lost.iter().map(|interface| {
+                format!("the program is not attached to {interface} any more: restart the controller")
+            })),
+            Err(error) => reasons.push(format!("whether the program is attached is not known: {error}")),
+        }
+        if self.trial_ends.is_none() && !self.core.datapath.is_pinned() {
+            reasons.push("the pins are gone: restart the controller".to_owned());
         }
         if !snapshot.config.issuers.iter().any(|issuer| snapshot.keys.usable(issuer, now.unix).is_some()) {
             reasons.push("no issuer has keys".to_owned());
@@ -381,9 +404,9 @@ pub(super) struct Starting {
 }
 
 impl Starting {
-    /// The data path, to attach it.
-    pub(super) const fn datapath(&mut self) -> &mut DataPath {
-        &mut self.runtime.core.datapath
+    /// Gate and data path, to bring them up.
+    pub(super) const fn core(&mut self) -> &mut Core {
+        &mut self.runtime.core
     }
 
     /// Serves until the end.
