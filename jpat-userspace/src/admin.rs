@@ -2,6 +2,8 @@
 
 pub mod client;
 #[cfg(feature = "daemon")]
+mod peer;
+#[cfg(feature = "daemon")]
 pub mod server;
 
 use std::net::IpAddr;

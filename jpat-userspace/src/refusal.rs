@@ -38,7 +38,7 @@ macro_rules! refusals {
 pub enum Stage {
     /// Counted, and at most ten sampled lines a second in the audit log.
     Stranger,
-    /// Always in the audit log, with the principal.
+    /// In the audit log with the principal; repeats by the same token within a second are left out and counted.
     Authenticated,
 }
 

@@ -16,7 +16,7 @@ use super::{
     core::Core,
     reload,
     watch::readable,
-    workers::{Done, Workers},
+    workers::{Done, Found, Workers},
 };
 use crate::{
     admin::{self, server::Asked},
@@ -268,7 +268,12 @@ impl Runtime {
     }
 
     fn on_done(&mut self, done: Done) {
-        let Done { job, snapshot_generation, outcome } = done;
+        let Done { job, found } = done;
+        let Some(Found { snapshot_generation, outcome }) = found else {
+            tracing::error!("a knock from {} is given up: its verification panicked", job.knock.source);
+            self.core.gate.abandon(job.id);
+            return;
+        };
         let now = clock::now();
         if let Outcome::Denied(denied) = &outcome
             && matches!(denied.refusal, Refusal::UnknownKid | Refusal::NoKeys)
