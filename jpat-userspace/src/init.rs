@@ -206,7 +206,7 @@ mod tests {
         assert_eq!(config.mode, Mode::Audit);
         assert_eq!(config.always_allow, ["192.0.2.9/32".parse().unwrap()]);
         assert_eq!(config.services[0].allow, r#"claims.sub == "al\"ice'""#);
-        assert!(written.next[1].ends_with(r#"--subject 'al"ice'\''' > token"#), "{}", written.next[1]);
+        assert!(written.next[1].ends_with(r#"--subject 'al"ice'\''' > token)"#), "{}", written.next[1]);
     }
 
     #[test]

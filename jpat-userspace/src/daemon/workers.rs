@@ -92,7 +92,7 @@ mod tests {
         let (inbox, jobs) = mpsc::channel();
         let (done, mut results) = async_mpsc::unbounded_channel();
         let verify = |job: &Job| {
-            assert!(job.id % 2 == 0, "this one is meant to panic");
+            assert!(job.id.is_multiple_of(2), "this one is meant to panic");
             let outcome = Outcome::Denied(Denied { refusal: Refusal::Expired, issuer: None, who: None, rule: None });
             Found { snapshot_generation: 7, outcome }
         };
