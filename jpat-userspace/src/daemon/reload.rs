@@ -13,6 +13,7 @@ use crate::{clock, config::Config, store};
 pub(super) fn reload(runtime: &mut Runtime) -> anyhow::Result<Vec<String>> {
     let result = try_reload(runtime);
     runtime.reload_error = result.as_ref().err().map(|error| format!("{error:#}"));
+    runtime.follow_addresses();
     runtime.settle();
     result
 }
