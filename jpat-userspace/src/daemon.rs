@@ -7,6 +7,7 @@
 pub mod cli;
 pub mod load;
 mod core;
+mod follower;
 mod lock;
 mod lockout;
 mod offline;
@@ -234,7 +235,8 @@ fn openings(config: &Config, ids: &load::ServiceIds) -> Vec<Opening> {
 fn rules(config: &Config, ids: &load::ServiceIds) -> anyhow::Result<Rules> {
     let destinations = match &config.listen.destinations {
         Destinations::Any => None,
-        Destinations::Local => Some(addresses::local()?),
+        // Without them every destination is judged; the loop tries again and tells of it.
+        Destinations::Local => addresses::local().ok(),
         Destinations::Prefixes(prefixes) => Some(prefixes.iter().copied().collect()),
     };
     let services = config

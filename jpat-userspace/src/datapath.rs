@@ -8,6 +8,7 @@ pub mod attach;
 pub mod counters;
 pub mod error;
 pub mod interfaces;
+mod netlink;
 pub mod object;
 pub mod pins;
 pub mod ring;

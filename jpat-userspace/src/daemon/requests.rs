@@ -163,6 +163,7 @@ impl Runtime {
 
     fn alarms(&self) -> Vec<String> {
         let mut alarms = self.unready();
+        alarms.extend(self.follower.alarm());
         alarms.extend(self.reload_error.as_ref().map(|error| format!("the last reload was refused: {error}")));
         if self.core.gate.entries() * 5 > self.core.usable as usize * 4 {
             alarms.push(format!("{} of {} grants are in use", self.core.gate.entries(), self.core.usable));

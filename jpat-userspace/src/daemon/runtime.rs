@@ -14,6 +14,7 @@ use tokio::{
 use super::{
     Options,
     core::Core,
+    follower::Follower,
     reload,
     watch::readable,
     workers::{Done, Found, Workers},
@@ -99,6 +100,7 @@ pub(super) struct Runtime {
     pub(super) snapshots: Arc<ArcSwap<Snapshot>>,
     pub(super) core: Core,
     pub(super) refresher: Refresher,
+    pub(super) follower: Follower,
     pub(super) started: Now,
     pub(super) trial_ends: Option<BootTime>,
     pub(super) reload_error: Option<String>,
@@ -160,6 +162,7 @@ impl Runtime {
             snapshots,
             core,
             refresher: Refresher::new(&config.issuers, started.boot),
+            follower: Follower::new(started.boot),
             started,
             reload_error: None,
             admin,
@@ -195,8 +198,19 @@ impl Runtime {
                 return Ok(End { exit: ExitCode::FAILURE, detach: true });
             }
             tokio::select! {
-                // In the order of their urgency: a knock that was verified before one that waits.
+                // In the order of their urgency: no flood keeps a new address open; a knock that was verified goes
+                // before one that waits.
                 biased;
+                guard = sources.addresses.readable() => {
+                    let mut guard = guard.context("address changes")?;
+                    let told = guard.get_inner().drain();
+                    if told.is_change {
+                        self.follower.handle_change(clock::now().boot);
+                    }
+                    if told.is_all {
+                        guard.clear_ready();
+                    }
+                }
                 Some(done) = sources.done.recv() => {
                     self.on_done(done);
                     while let Ok(done) = sources.done.try_recv() {
@@ -222,23 +236,26 @@ impl Runtime {
                         guard.clear_ready();
                     }
                 }
-                guard = sources.addresses.readable() => {
-                    let mut guard = guard.context("address changes")?;
-                    guard.get_inner().drain();
-                    guard.clear_ready();
-                    self.on_addresses();
-                }
                 () = sleep(self.next_timeout()) => {}
             }
         }
     }
 
     fn next_timeout(&self) -> Option<BootTime> {
-        [self.core.gate.poll_timeout(), self.refresher.poll_timeout(), self.trial_ends].into_iter().flatten().min()
+        let timeouts = [
+            self.core.gate.poll_timeout(),
+            self.refresher.poll_timeout(),
+            self.follower.poll_timeout(),
+            self.trial_ends,
+        ];
+        timeouts.into_iter().flatten().min()
     }
 
     fn on_time(&mut self) {
         let now = clock::now();
+        if self.follower.poll_timeout().is_some_and(|due| due <= now.boot) {
+            self.follow_addresses();
+        }
         if self.core.gate.poll_timeout().is_some_and(|due| due <= now.boot) {
             self.core.gate.handle_timeout(now);
         }
@@ -333,13 +350,19 @@ impl Runtime {
         }
     }
 
-    fn on_addresses(&mut self) {
-        if self.snapshots.load().config.listen.destinations != Destinations::Local {
-            return;
-        }
-        let written = addresses::local().and_then(|local| self.core.datapath.tables_mut().write_destinations(&local));
-        if let Err(error) = written {
-            tracing::error!("this host's addresses changed and could not be followed: {error:#}");
+    /// Brings this host's addresses into force, as they are now.
+    pub(super) fn follow_addresses(&mut self) {
+        let began = clock::now().boot;
+        let result = match self.snapshots.load().config.listen.destinations {
+            Destinations::Local => self.core.judge_local(),
+            Destinations::Any | Destinations::Prefixes(_) => Ok(()),
+        };
+        let result = result.map_err(|error| format!("{:#}", anyhow::Error::from(error)));
+        if self.follower.handle_result(result, began, clock::now().boot) {
+            match self.follower.alarm() {
+                Some(alarm) => tracing::error!("{alarm}"),
+                None => tracing::info!("this host's addresses are followed again"),
+            }
         }
     }
 

@@ -7,6 +7,7 @@ use aya::{
     maps::MapError,
     programs::{ProgramError, links::LinkError},
 };
+use jpat_common::settings::MAX_PREFIXES;
 
 /// A failed request to the kernel.
 #[derive(Debug, thiserror::Error)]
@@ -113,6 +114,9 @@ pub enum DataPathError {
     /// Interface addresses cannot be read.
     #[error("reading this host's addresses")]
     Addresses(#[source] io::Error),
+    /// More addresses than the destinations table holds.
+    #[error("this host has {0} addresses and local prefixes, and the table holds {MAX_PREFIXES}")]
+    TooManyAddresses(usize),
 }
 
 impl DataPathError {
