@@ -14,6 +14,9 @@ pub const PORT_ENTRIES: u32 = SLOTS * 2 * 65_536;
 /// Entries of the services table.
 pub const SERVICE_ENTRIES: u32 = SLOTS * MAX_SERVICES;
 
+/// Entries of each prefix table.
+pub const MAX_PREFIXES: u32 = 4096;
+
 /// A protocol that has ports JPAT can protect.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Protocol {

@@ -9,14 +9,11 @@ use jpat_common::{
     addr::Addr,
     grant::{GrantKey, GrantValue, ServiceId},
     reason::COUNTER_ENTRIES,
-    settings::{PORT_ENTRIES, SERVICE_ENTRIES, ServiceRule, Settings},
+    settings::{MAX_PREFIXES, PORT_ENTRIES, SERVICE_ENTRIES, ServiceRule, Settings},
 };
 use jpat_ebpf::decide::Tables;
 
 use crate::clock;
-
-/// Entries of each prefix table.
-const PREFIXES: u32 = 4096;
 
 #[map]
 static GRANTS: LruHashMap<GrantKey, GrantValue> = LruHashMap::with_max_entries(65_536, 0);
@@ -27,9 +24,9 @@ static PORTS: Array<u32> = Array::with_max_entries(PORT_ENTRIES, 0);
 #[map]
 static SERVICES: Array<ServiceRule> = Array::with_max_entries(SERVICE_ENTRIES, 0);
 #[map]
-static DESTINATIONS: LpmTrie<Addr, u32> = LpmTrie::with_max_entries(PREFIXES, 0);
+static DESTINATIONS: LpmTrie<Addr, u32> = LpmTrie::with_max_entries(MAX_PREFIXES, 0);
 #[map]
-static ALWAYS_ALLOW: LpmTrie<Addr, u32> = LpmTrie::with_max_entries(PREFIXES, 0);
+static ALWAYS_ALLOW: LpmTrie<Addr, u32> = LpmTrie::with_max_entries(MAX_PREFIXES, 0);
 #[map]
 pub(crate) static KNOCKS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 #[map]

@@ -133,6 +133,8 @@ pub enum Response {
     },
     /// To [`Request::Reload`].
     Reloaded {
+        /// The mode in force now.
+        mode: ModeName,
         /// What will surprise.
         warnings: Vec<String>,
     },
@@ -150,7 +152,7 @@ pub struct Grant {
     pub source: String,
     /// Service.
     pub service: String,
-    /// `issuer:subject`, `admin:user` or `adopted`.
+    /// `issuer:subject`, the name of the admin who added it, or `adopted`.
     pub principal: String,
     /// Token id, where a token opened it.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -7,6 +7,7 @@
 pub mod cli;
 pub mod load;
 mod core;
+mod follower;
 mod lock;
 mod lockout;
 mod offline;
@@ -16,7 +17,7 @@ mod runtime;
 mod watch;
 mod workers;
 
-use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use jpat_common::settings::{MODE_AUDIT, MODE_ENFORCE};
@@ -25,13 +26,18 @@ pub use self::lock::{Lock, LockError};
 use self::{
     core::Core,
     load::Loaded,
-    runtime::{Listeners, Runtime},
+    runtime::{Listeners, Runtime, Signals},
 };
 use crate::{
     audit::AuditLog,
     clock::{self, Now, UnixTime},
     config::{Config, Destinations, MAX_TTL, Mode, ReplayMode},
-    datapath::{self, DataPath, addresses, tables::Rules},
+    datapath::{
+        self, DataPath, addresses,
+        attach::Attached,
+        pins::PinDir,
+        tables::{self, Rules},
+    },
     gate::{self, Gate},
     metrics::Metrics,
     store,
@@ -56,6 +62,8 @@ pub struct Options {
 /// # Errors
 /// Whatever keeps it from starting, with what to do about it.
 pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
+    // From the first moment on: a SIGHUP during the start must not end it, nor a SIGTERM what it promised to take away.
+    let signals = Signals::catch()?;
     let Loaded { config, interfaces, warnings } = load::read(&options.config)?;
     for warning in &warnings {
         tracing::warn!("{warning}");
@@ -68,6 +76,7 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
         tracing::warn!("{note}");
     }
 
+    PinDir::new(&config.pins)?;
     let lock = Lock::take(&config.pins)?;
     let request = datapath::Request { pins: config.pins.clone(), grants: config.limits.grants };
     let mut datapath = DataPath::open(&request).context("opening the data path")?;
@@ -121,16 +130,11 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
         .retain(|opening| rules_now.get(&*opening.name).is_some_and(|now| services.is_unchanged(&opening.name, now)));
     core.gate.adopt(found, &adoptable, started);
     let prepared = core.datapath.tables_mut().prepare(rules(&config, &snapshot.service_ids)?)?;
-    // What was not adopted goes before the ports of its service can mean something else.
-    core.settle();
-    services.settle(rules_now)?;
-    core.datapath.tables_mut().switch(&prepared, mode_number(config.mode), generation)?;
-    core.datapath.tables_mut().finish(prepared)?;
-
     let is_first = !core.datapath.adopted();
     let mut runtime =
-        Runtime::prepare(runtime::Parts { options: options.clone(), snapshot, core, listeners, started })?;
-    if let Err(error) = attach(runtime.datapath(), &interfaces, &options, &config) {
+        Runtime::prepare(runtime::Parts { options: options.clone(), snapshot, core, listeners, signals, started })?;
+    let plan = Plan { interfaces, prepared, rules_now, config: &config, is_trial: options.trial.is_some() };
+    if let Err(error) = bring_up(runtime.core(), plan, &mut services) {
         if is_first {
             // Nobody would be there to open what this closed.
             datapath::clear(&config.pins)?;
@@ -146,17 +150,37 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
     Ok(end.exit)
 }
 
-fn attach(datapath: &mut DataPath, interfaces: &[String], options: &Options, config: &Config) -> anyhow::Result<()> {
-    for interface in interfaces {
-        let attached = datapath.attach(interface, config.listen.attach)?;
-        match &attached.why {
-            None => tracing::info!("attached to {interface} ({} mode)", attached.hook.as_str()),
-            Some(why) => tracing::warn!("attached to {interface} ({} mode): {why}", attached.hook.as_str()),
+/// What a start brings into force.
+struct Plan<'a> {
+    interfaces: Vec<String>,
+    prepared: tables::Prepared,
+    rules_now: BTreeMap<String, String>,
+    config: &'a Config,
+    is_trial: bool,
+}
+
+/// New devices first, because that is what can fail; then the rules, then the devices of an earlier controller.
+fn bring_up(core: &mut Core, plan: Plan<'_>, services: &mut store::Services) -> anyhow::Result<()> {
+    let Plan { interfaces, prepared, rules_now, config, is_trial } = plan;
+    if let Err(error) = core.datapath.attach_new(&interfaces, config.listen.attach) {
+        core.datapath.tables_mut().abandon(prepared)?;
+        return Err(error.into());
+    }
+    // What was not adopted goes before the ports of its service can mean something else.
+    core.settle();
+    services.settle(rules_now)?;
+    core.datapath.tables_mut().switch(&prepared, mode_number(config.mode), core.generation)?;
+    core.datapath.tables_mut().finish(prepared)?;
+    core.datapath.adopt(&interfaces, config.listen.attach)?;
+    for Attached { interface, hook, why, .. } in core.datapath.attached() {
+        match why {
+            None => tracing::info!("attached to {interface} ({} mode)", hook.as_str()),
+            Some(why) => tracing::warn!("attached to {interface} ({} mode): {why}", hook.as_str()),
         }
     }
-    if options.trial.is_none() {
-        datapath.pin().context("pinning")?;
-        for ifindex in datapath.drop_stale_links()? {
+    if !is_trial {
+        core.datapath.pin().context("pinning")?;
+        for ifindex in core.datapath.drop_stale_links()? {
             tracing::warn!("detached from interface {ifindex}: `listen.interfaces` does not name it any more");
         }
     }
@@ -211,7 +235,8 @@ fn openings(config: &Config, ids: &load::ServiceIds) -> Vec<Opening> {
 fn rules(config: &Config, ids: &load::ServiceIds) -> anyhow::Result<Rules> {
     let destinations = match &config.listen.destinations {
         Destinations::Any => None,
-        Destinations::Local => Some(addresses::local()?),
+        // Without them every destination is judged; the loop tries again and tells of it.
+        Destinations::Local => addresses::local().ok(),
         Destinations::Prefixes(prefixes) => Some(prefixes.iter().copied().collect()),
     };
     let services = config

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod access;
+mod addresses;
 mod audit_mode;
 mod bad_input;
 mod commands;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
     let trials: Vec<Trial> = [
         harness::trials(),
         access::trials(),
+        addresses::trials(),
         policy::trials(),
         issuers::trials(),
         lifecycle::trials(),

@@ -24,6 +24,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial::on("p8_a_start_that_begins_to_enforce_spares_the_callers_connection", auditing, start_over_audit),
         trial::on("p8_switching_to_enforce_spares_the_callers_connection", auditing, switch_spares),
         trial::on("p4_a_first_start_that_fails_after_its_attach_leaves_nothing", Config::default, fails_late),
+        trial::on("p4_a_restart_that_fails_to_attach_changes_nothing", Config::default, restart_fails),
+        trial::on("p4_a_program_that_was_taken_away_is_not_called_attached", Config::default, taken_away),
         trial::on("p4_a_reload_on_a_full_disk_changes_nothing", Config::default, full_disk),
         trial::on("p4_detach_leaves_what_others_pinned", Config::default, others_pins),
         trial::on("p2_grants_of_rules_that_changed_while_nobody_ran_are_not_adopted", Config::default, changed_rules),
@@ -101,6 +103,41 @@ fn fails_late(stage: &mut Stage) -> Result<()> {
     std::fs::remove_dir(&stage.pins)?;
     stage.pins = pins;
     stage.expect_tcp(Member::Stranger, Family::V4, HTTPS, Port::Silent)
+}
+
+/// The new file has other rules, and a device that cannot be had: the old rules stay.
+fn restart_fails(stage: &mut Stage) -> Result<()> {
+    stage.start(&[])?;
+    stage.end(Signal::SIGKILL)?;
+    stage.net.host.ip("link add name d1 type veth peer name d2\nlink set d1 up\nlink set d2 up")?;
+    let other = stage.path("other");
+    std::fs::create_dir(&other)?;
+    let pins = format!("{}-other", stage.pins.display());
+    let text = std::fs::read_to_string(stage.path("jpat.toml"))?;
+    let there = text.replace("\"eth0\"", "\"d1\"").replace(&stage.pins.display().to_string(), &pins);
+    std::fs::write(stage.path("jpat.toml"), there)?;
+    stage.start(&["--detach-on-exit"])?;
+    let changed =
+        text.replace("\"eth0\"", "\"d1\", \"eth0\"").replace("tcp/8443", "tcp/9443").replace("enforce", "audit");
+    let moved = changed.replace("admin.sock", "b.sock").replace(":9337", ":9338").replace("\"state\"", "\"state2\"");
+    std::fs::write(stage.path("jpat.toml"), moved)?;
+    let Ended { status, output } = Process::run(&stage.net.host, "jpatd", stage.jpatd("run")?)?;
+    ensure!(status.code() == Some(1) && output.contains("another XDP program"), "{status}: {output}");
+    stage.expect_tcp(Member::Stranger, Family::V4, HTTPS, Port::Silent)?;
+    let status = stage.end(Signal::SIGTERM)?;
+    ensure!(status.success(), "{status}");
+    Ok(())
+}
+
+fn taken_away(stage: &mut Stage) -> Result<()> {
+    stage.start(&[])?;
+    jpat_tests::leftovers::remove_tree(&stage.pins)?;
+    stage.expect_tcp_soon(Member::Stranger, Family::V4, HTTPS, Port::Open)?;
+    ensure!(stage.http_status("/readyz")? == 503, "/readyz is content");
+    let shown = stage.admin_ok(&["status"])?;
+    ensure!(shown.contains("ALARM") && shown.contains("eth0"), "{shown}");
+    stage.end(Signal::SIGTERM)?;
+    Ok(())
 }
 
 /// The services swap their ports: with half of it in force, a grant for one would open the other.

@@ -5,7 +5,7 @@ mod tests;
 
 use std::{
     io::{self, Write as _},
-    os::unix::fs::PermissionsExt as _,
+    os::unix::fs::{FileTypeExt as _, PermissionsExt as _},
     path::Path,
     sync::Arc,
     time::Duration,
@@ -56,6 +56,12 @@ pub fn bind(path: &Path) -> io::Result<UnixListener> {
             io::ErrorKind::AddrInUse,
             "another controller answers there; give each its own socket",
         ));
+    }
+    // Only a socket that a dead controller left behind is removed.
+    if let Ok(found) = std::fs::symlink_metadata(path)
+        && !found.file_type().is_socket()
+    {
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "it exists and is no socket; correct `admin.socket`"));
     }
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),

@@ -2,13 +2,13 @@
 
 use jpat_common::{
     reason::DropReason,
-    settings::{MODE_AUDIT, Settings},
+    settings::{FLAG_ANY_DESTINATION, MODE_AUDIT, Settings},
 };
 
 use crate::{
     audit::AuditLog,
     clock,
-    datapath::{DataPath, counters, error::DataPathError},
+    datapath::{DataPath, addresses, counters, error::DataPathError},
     gate::{Command, Gate},
     metrics::{Metrics, View},
     snapshot::Snapshot,
@@ -71,6 +71,20 @@ impl Core {
     /// Whether nothing is dropped. When that cannot be read, it is not said.
     pub(super) fn is_auditing(&self) -> bool {
         self.datapath.tables().settings().is_ok_and(|settings| settings.mode == MODE_AUDIT)
+    }
+
+    /// Judges packets to exactly this host's addresses; to any destination while those cannot be had.
+    pub(super) fn judge_local(&mut self) -> Result<(), DataPathError> {
+        let written = addresses::local().and_then(|local| self.datapath.tables_mut().write_destinations(&local));
+        let flags = self.datapath.tables().settings()?.flags;
+        let wanted = match &written {
+            Ok(()) => flags & !FLAG_ANY_DESTINATION,
+            Err(_) => flags | FLAG_ANY_DESTINATION,
+        };
+        if wanted != flags {
+            self.write_settings(|settings| settings.flags = wanted)?;
+        }
+        written
     }
 
     /// What a scrape reads.

@@ -20,6 +20,7 @@ use crate::{
 pub(super) fn reload(runtime: &mut Runtime, process: Option<u32>) -> anyhow::Result<Vec<String>> {
     let result = try_reload(runtime, process);
     runtime.reload_error = result.as_ref().err().map(|error| format!("{error:#}"));
+    runtime.follow_addresses();
     runtime.settle();
     result
 }

@@ -76,7 +76,7 @@ impl Runtime {
             }
             Request::GrantsFlush => Ok(Response::Flushed { generation: self.core.gate.flush(by, now) }),
             Request::Reload => match reload::reload(self, process) {
-                Ok(warnings) => Ok(Response::Reloaded { warnings }),
+                Ok(warnings) => Ok(Response::Reloaded { mode: self.mode(), warnings }),
                 Err(error) => {
                     Err(format!("the reload was refused, and the old configuration stays in force:\n{error:#}"))
                 }
@@ -100,6 +100,10 @@ impl Runtime {
         }
     }
 
+    fn mode(&self) -> ModeName {
+        if self.core.is_auditing() { ModeName::Audit } else { ModeName::Enforce }
+    }
+
     fn opening(&self, service: &str) -> Result<crate::verify::Opening, String> {
         let snapshot = self.snapshot();
         let known = openings(&snapshot.config, &snapshot.service_ids);
@@ -113,7 +117,6 @@ impl Runtime {
     fn status(&self) -> Status {
         let (snapshot, now) = (self.snapshot(), clock::now());
         let config = &snapshot.config;
-        let settings = self.core.datapath.tables().settings().unwrap_or_default();
         let issuers = config.issuers.iter().map(|issuer| {
             let held = snapshot.keys.held(&issuer.name);
             Issuer {
@@ -125,8 +128,8 @@ impl Runtime {
         });
         Status {
             program: env!("CARGO_PKG_VERSION").to_owned(),
-            mode: if settings.mode == MODE_AUDIT { ModeName::Audit } else { ModeName::Enforce },
-            config: config.path.display().to_string(),
+            mode: self.mode(),
+            config: std::path::absolute(&config.path).as_ref().unwrap_or(&config.path).display().to_string(),
             config_generation: snapshot.generation,
             uptime_seconds: self.started.boot.until(now.boot).as_secs(),
             pinned: self.core.datapath.is_pinned(),
@@ -160,6 +163,7 @@ impl Runtime {
 
     fn alarms(&self) -> Vec<String> {
         let mut alarms = self.unready();
+        alarms.extend(self.follower.alarm());
         alarms.extend(self.reload_error.as_ref().map(|error| format!("the last reload was refused: {error}")));
         if self.core.gate.entries() * 5 > self.core.usable as usize * 4 {
             alarms.push(format!("{} of {} grants are in use", self.core.gate.entries(), self.core.usable));

@@ -7,13 +7,14 @@ use arc_swap::ArcSwap;
 use tokio::{
     io::unix::AsyncFd,
     net::{TcpListener, UnixListener},
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, watch},
 };
 
 use super::{
     Options,
     core::Core,
+    follower::Follower,
     reload,
     watch::readable,
     workers::{Done, Found, Workers},
@@ -22,7 +23,7 @@ use crate::{
     admin::{self, server::Asked},
     clock::{self, BootTime, Now},
     config::{Admin, Destinations},
-    datapath::{DataPath, addresses, ring::Ring},
+    datapath::{addresses, ring::Ring},
     keyring::{
         Held, cache,
         fetch::{self, FetchError, Fetched},
@@ -46,7 +47,25 @@ pub(super) struct Parts {
     pub(super) snapshot: Snapshot,
     pub(super) core: Core,
     pub(super) listeners: Listeners,
+    pub(super) signals: Signals,
     pub(super) started: Now,
+}
+
+/// What ends the loop, and what makes it read its configuration again.
+pub(super) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    pub(super) fn catch() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
 }
 
 /// Sockets, opened before anything is attached: a port that is taken must not leave a host without its controller.
@@ -81,6 +100,7 @@ pub(super) struct Runtime {
     pub(super) snapshots: Arc<ArcSwap<Snapshot>>,
     pub(super) core: Core,
     pub(super) refresher: Refresher,
+    pub(super) follower: Follower,
     pub(super) started: Now,
     pub(super) trial_ends: Option<BootTime>,
     pub(super) reload_error: Option<String>,
@@ -106,11 +126,12 @@ struct Sources {
     asked: mpsc::Receiver<Asked>,
     probes: mpsc::Receiver<Probe>,
     fetched: mpsc::UnboundedReceiver<Answer>,
+    signals: Signals,
 }
 
 impl Runtime {
     pub(super) fn prepare(parts: Parts) -> anyhow::Result<Starting> {
-        let Parts { options, snapshot, mut core, listeners, started } = parts;
+        let Parts { options, snapshot, mut core, listeners, signals, started } = parts;
         let config = Arc::clone(&snapshot.config);
         let ring = core.datapath.take_ring().context("the knock ring was taken before")?;
         let snapshots = Arc::new(ArcSwap::from_pointee(snapshot));
@@ -133,6 +154,7 @@ impl Runtime {
             asked,
             probes,
             fetched: fetched_events,
+            signals,
         };
         let runtime = Self {
             trial_ends: options.trial.map(|trial| clock::now().boot.after(trial)),
@@ -140,6 +162,7 @@ impl Runtime {
             snapshots,
             core,
             refresher: Refresher::new(&config.issuers, started.boot),
+            follower: Follower::new(started.boot),
             started,
             reload_error: None,
             admin,
@@ -163,9 +186,6 @@ impl Runtime {
     }
 
     async fn run(mut self, mut sources: Sources) -> anyhow::Result<End> {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut hangup = signal(SignalKind::hangup())?;
         loop {
             self.on_time();
             self.settle();
@@ -178,17 +198,28 @@ impl Runtime {
                 return Ok(End { exit: ExitCode::FAILURE, detach: true });
             }
             tokio::select! {
-                // In the order of their urgency: a knock that was verified before one that waits.
+                // In the order of their urgency: no flood keeps a new address open; a knock that was verified goes
+                // before one that waits.
                 biased;
+                guard = sources.addresses.readable() => {
+                    let mut guard = guard.context("address changes")?;
+                    let told = guard.get_inner().drain();
+                    if told.is_change {
+                        self.follower.handle_change(clock::now().boot);
+                    }
+                    if told.is_all {
+                        guard.clear_ready();
+                    }
+                }
                 Some(done) = sources.done.recv() => {
                     self.on_done(done);
                     while let Ok(done) = sources.done.try_recv() {
                         self.on_done(done);
                     }
                 }
-                _ = terminate.recv() => return Ok(self.stopped()),
-                _ = interrupt.recv() => return Ok(self.stopped()),
-                _ = hangup.recv() => self.on_hangup(),
+                _ = sources.signals.terminate.recv() => return Ok(self.stopped()),
+                _ = sources.signals.interrupt.recv() => return Ok(self.stopped()),
+                _ = sources.signals.hangup.recv() => self.on_hangup(),
                 Some(asked) = sources.asked.recv() => self.on_asked(asked),
                 Some(probe) = sources.probes.recv() => self.on_probe(probe),
                 Some(fetched) = sources.fetched.recv() => self.on_fetched(fetched),
@@ -205,23 +236,26 @@ impl Runtime {
                         guard.clear_ready();
                     }
                 }
-                guard = sources.addresses.readable() => {
-                    let mut guard = guard.context("address changes")?;
-                    guard.get_inner().drain();
-                    guard.clear_ready();
-                    self.on_addresses();
-                }
                 () = sleep(self.next_timeout()) => {}
             }
         }
     }
 
     fn next_timeout(&self) -> Option<BootTime> {
-        [self.core.gate.poll_timeout(), self.refresher.poll_timeout(), self.trial_ends].into_iter().flatten().min()
+        let timeouts = [
+            self.core.gate.poll_timeout(),
+            self.refresher.poll_timeout(),
+            self.follower.poll_timeout(),
+            self.trial_ends,
+        ];
+        timeouts.into_iter().flatten().min()
     }
 
     fn on_time(&mut self) {
         let now = clock::now();
+        if self.follower.poll_timeout().is_some_and(|due| due <= now.boot) {
+            self.follow_addresses();
+        }
         if self.core.gate.poll_timeout().is_some_and(|due| due <= now.boot) {
             self.core.gate.handle_timeout(now);
         }
@@ -316,13 +350,19 @@ impl Runtime {
         }
     }
 
-    fn on_addresses(&mut self) {
-        if self.snapshots.load().config.listen.destinations != Destinations::Local {
-            return;
-        }
-        let written = addresses::local().and_then(|local| self.core.datapath.tables_mut().write_destinations(&local));
-        if let Err(error) = written {
-            tracing::error!("this host's addresses changed and could not be followed: {error:#}");
+    /// Brings this host's addresses into force, as they are now.
+    pub(super) fn follow_addresses(&mut self) {
+        let began = clock::now().boot;
+        let result = match self.snapshots.load().config.listen.destinations {
+            Destinations::Local => self.core.judge_local(),
+            Destinations::Any | Destinations::Prefixes(_) => Ok(()),
+        };
+        let result = result.map_err(|error| format!("{:#}", anyhow::Error::from(error)));
+        if self.follower.handle_result(result, began, clock::now().boot) {
+            match self.follower.alarm() {
+                Some(alarm) => tracing::error!("{alarm}"),
+                None => tracing::info!("this host's addresses are followed again"),
+            }
         }
     }
 
@@ -356,8 +396,14 @@ impl Runtime {
     pub(super) fn unready(&self) -> Vec<String> {
         let (snapshot, now) = (self.snapshots.load(), clock::now());
         let mut reasons = Vec::new();
-        if self.core.datapath.attached().next().is_none() {
-            reasons.push("not attached to any interface".to_owned());
+        match self.core.datapath.lost() {
+            Ok(lost) => reasons.extend(lost.iter().map(|interface| {
+                format!("the program is not attached to {interface} any more: restart the controller")
+            })),
+            Err(error) => reasons.push(format!("whether the program is attached is not known: {error}")),
+        }
+        if self.trial_ends.is_none() && !self.core.datapath.is_pinned() {
+            reasons.push("the pins are gone: restart the controller".to_owned());
         }
         if !snapshot.config.issuers.iter().any(|issuer| snapshot.keys.usable(issuer, now.unix).is_some()) {
             reasons.push("no issuer has keys".to_owned());
@@ -386,9 +432,9 @@ pub(super) struct Starting {
 }
 
 impl Starting {
-    /// The data path, to attach it.
-    pub(super) const fn datapath(&mut self) -> &mut DataPath {
-        &mut self.runtime.core.datapath
+    /// Gate and data path, to bring them up.
+    pub(super) const fn core(&mut self) -> &mut Core {
+        &mut self.runtime.core
     }
 
     /// Serves until the end.

@@ -1,33 +1,37 @@
 //! This host's addresses: what `destinations = "local"` means.
 
-use std::{
-    collections::BTreeSet,
-    net::IpAddr,
-    os::fd::{AsRawFd, OwnedFd, RawFd},
-};
+mod changes;
+mod routes;
+
+use std::{collections::BTreeSet, io, net::IpAddr};
 
 use ipnet::IpNet;
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, SockaddrStorage, bind, recv, socket,
-};
+use jpat_common::settings::MAX_PREFIXES;
+use nix::sys::socket::SockaddrStorage;
 
+pub use self::changes::Changes;
 use super::error::DataPathError;
 
-/// Multicast groups of rtnetlink that tell of IPv4 and IPv6 addresses (`RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR`).
-const ADDRESS_GROUPS: u32 = 0x10 | 0x100;
-
-/// Addresses of all interfaces of this network namespace, and the broadcast address of each IPv4 subnet.
+/// What this network namespace takes for its own: the addresses of all interfaces and the broadcast addresses that
+/// they name, and what the routing tables say is local (prefixes too), broadcast or anycast. The tables know of
+/// broadcast addresses that no interface names, of subnet-router anycast (RFC 4291 §2.6.1), and of AnyIP.
 ///
 /// # Errors
-/// [`DataPathError::Addresses`].
+/// [`DataPathError::Addresses`], and [`DataPathError::TooManyAddresses`] for more than the program's table holds.
 pub fn local() -> Result<BTreeSet<IpNet>, DataPathError> {
-    let interfaces = nix::ifaddrs::getifaddrs().map_err(|error| DataPathError::Addresses(error.into()))?;
-    Ok(interfaces
-        .flat_map(|interface| [interface.address, interface.broadcast])
-        .flatten()
-        .filter_map(|address| ip(&address))
-        .map(IpNet::from)
-        .collect())
+    let addresses = read().map_err(DataPathError::Addresses)?;
+    match addresses.len() {
+        count if count > MAX_PREFIXES as usize => Err(DataPathError::TooManyAddresses(count)),
+        _fits => Ok(addresses),
+    }
+}
+
+fn read() -> io::Result<BTreeSet<IpNet>> {
+    let interfaces = nix::ifaddrs::getifaddrs()?;
+    let named = interfaces.flat_map(|interface| [interface.address, interface.broadcast]).flatten();
+    let mut addresses: BTreeSet<_> = named.filter_map(|address| ip(&address)).map(IpNet::from).collect();
+    addresses.extend(routes::local()?);
+    Ok(addresses)
 }
 
 fn ip(address: &SockaddrStorage) -> Option<IpAddr> {
@@ -35,38 +39,16 @@ fn ip(address: &SockaddrStorage) -> Option<IpAddr> {
     v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
 }
 
-/// A socket that becomes readable whenever an address comes or goes.
-#[derive(Debug)]
-pub struct Changes(OwnedFd);
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Changes {
-    /// Subscribes to rtnetlink.
-    ///
-    /// # Errors
-    /// [`DataPathError::Addresses`].
-    pub fn subscribe() -> Result<Self, DataPathError> {
-        let open = || {
-            let fd = socket(
-                AddressFamily::Netlink,
-                SockType::Raw,
-                SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC,
-                SockProtocol::NetlinkRoute,
-            )?;
-            bind(fd.as_raw_fd(), &NetlinkAddr::new(0, ADDRESS_GROUPS))?;
-            Ok(Self(fd))
-        };
-        open().map_err(|error: nix::Error| DataPathError::Addresses(error.into()))
-    }
-
-    /// Throws away what was told: the whole list is read again anyway, also after an overrun.
-    pub fn drain(&self) {
-        let mut buffer = [0; 8192];
-        while recv(self.0.as_raw_fd(), &mut buffer, MsgFlags::empty()).is_ok_and(|length| length > 0) {}
-    }
-}
-
-impl AsRawFd for Changes {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_raw_fd()
+    #[test]
+    fn p2_the_routing_tables_tell_more_than_the_interfaces() {
+        let local = local().unwrap();
+        for net in ["127.0.0.1/32", "127.0.0.0/8"] {
+            assert!(local.contains(&net.parse().unwrap()), "{net} of {local:?}");
+        }
+        assert!(local.iter().all(|net| net.prefix_len() > 0), "{local:?}");
     }
 }

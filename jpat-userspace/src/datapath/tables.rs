@@ -190,10 +190,16 @@ impl Tables {
     /// Makes the judged destinations exactly these.
     ///
     /// # Errors
-    /// The kernel's refusal; additions came first.
+    /// The kernel's refusal; additions came first, unless there was no room for them beside the old ones.
     pub fn write_destinations(&mut self, destinations: &BTreeSet<IpNet>) -> Result<(), DataPathError> {
-        self.add_prefixes(map_name::DESTINATIONS, destinations)?;
-        self.retain_prefixes(map_name::DESTINATIONS, destinations)
+        // A full trie of Linux before 6.13 refuses also what it holds.
+        let held = self.prefixes(map_name::DESTINATIONS)?;
+        let added = destinations.iter().map(IpNet::trunc).filter(|prefix| !held.contains(prefix)).collect();
+        if self.add_prefixes(map_name::DESTINATIONS, &added).is_ok() {
+            return self.retain_prefixes(map_name::DESTINATIONS, destinations);
+        }
+        self.retain_prefixes(map_name::DESTINATIONS, destinations)?;
+        self.add_prefixes(map_name::DESTINATIONS, &added)
     }
 
     /// One counter, summed over the CPUs.
