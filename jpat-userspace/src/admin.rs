@@ -2,6 +2,8 @@
 
 pub mod client;
 #[cfg(feature = "daemon")]
+mod peer;
+#[cfg(feature = "daemon")]
 pub mod server;
 
 use std::net::IpAddr;
@@ -28,6 +30,9 @@ pub enum Request {
     Mode {
         /// `enforce` or `audit`.
         mode: ModeName,
+        /// Even if that cuts the sender's own connection.
+        #[serde(default)]
+        force: bool,
     },
     /// Ends a trial: what is attached stays.
     Confirm,
@@ -128,6 +133,8 @@ pub enum Response {
     },
     /// To [`Request::Reload`].
     Reloaded {
+        /// The mode in force now.
+        mode: ModeName,
         /// What will surprise.
         warnings: Vec<String>,
     },
@@ -145,7 +152,7 @@ pub struct Grant {
     pub source: String,
     /// Service.
     pub service: String,
-    /// `issuer:subject`, `admin:user` or `adopted`.
+    /// `issuer:subject`, the name of the admin who added it, or `adopted`.
     pub principal: String,
     /// Token id, where a token opened it.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -39,6 +39,9 @@ enum Command {
     Mode {
         /// The mode, until the next reload or restart
         mode: admin::Mode,
+        /// Even if that cuts your own connection
+        #[arg(long)]
+        force: bool,
         #[command(flatten)]
         asking: admin::Asking,
     },
@@ -147,7 +150,7 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Command::Knock(options) => knock::run(&options),
         Command::Issuer(command) => issuer::run(command),
         Command::Status { asking } => admin::status(&asking),
-        Command::Mode { mode, asking } => admin::mode(&asking, mode),
+        Command::Mode { mode, force, asking } => admin::mode(&asking, mode, force),
         Command::Confirm { asking } => admin::confirm(&asking),
         Command::Grants(command) => admin::grants(command),
         Command::Reload { asking } => admin::reload(&asking),

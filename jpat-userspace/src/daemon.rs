@@ -17,7 +17,7 @@ mod runtime;
 mod watch;
 mod workers;
 
-use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use jpat_common::settings::{MODE_AUDIT, MODE_ENFORCE};
@@ -26,13 +26,18 @@ pub use self::lock::{Lock, LockError};
 use self::{
     core::Core,
     load::Loaded,
-    runtime::{Listeners, Runtime},
+    runtime::{Listeners, Runtime, Signals},
 };
 use crate::{
     audit::AuditLog,
-    clock,
-    config::{Config, Destinations, MAX_TTL, Mode},
-    datapath::{self, DataPath, addresses, tables::Rules},
+    clock::{self, Now, UnixTime},
+    config::{Config, Destinations, MAX_TTL, Mode, ReplayMode},
+    datapath::{
+        self, DataPath, addresses,
+        attach::Attached,
+        pins::PinDir,
+        tables::{self, Rules},
+    },
     gate::{self, Gate},
     metrics::Metrics,
     store,
@@ -57,6 +62,8 @@ pub struct Options {
 /// # Errors
 /// Whatever keeps it from starting, with what to do about it.
 pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
+    // From the first moment on: a SIGHUP during the start must not end it, nor a SIGTERM what it promised to take away.
+    let signals = Signals::catch()?;
     let Loaded { config, interfaces, warnings } = load::read(&options.config)?;
     for warning in &warnings {
         tracing::warn!("{warning}");
@@ -69,17 +76,25 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
         tracing::warn!("{note}");
     }
 
+    PinDir::new(&config.pins)?;
     let lock = Lock::take(&config.pins)?;
-    let datapath = DataPath::open(&datapath::Request { pins: config.pins.clone(), grants: config.limits.grants })
-        .context("opening the data path")?;
-    if datapath.adopted() && options.trial.is_some() {
-        anyhow::bail!(
-            "an earlier controller's enforcement stands on {}, so there is nothing to roll back to\n  remedy: leave --try out; or `jpat mode audit`, or `jpatd detach` first",
-            config.pins.display()
-        );
+    let request = datapath::Request { pins: config.pins.clone(), grants: config.limits.grants };
+    let mut datapath = DataPath::open(&request).context("opening the data path")?;
+    let was_enforcing = datapath.adopted() && datapath.tables().settings()?.mode != MODE_AUDIT;
+    if options.trial.is_some() && datapath.adopted() {
+        if was_enforcing {
+            anyhow::bail!(
+                "an earlier controller's enforcement stands on {}, so there is nothing to roll back to\n  remedy: leave --try out; or `jpat mode audit` or `jpatd detach` first",
+                config.pins.display()
+            );
+        }
+        // Audit dropped nothing. Without its pins the death of this process is the way back, as at a first start.
+        drop(datapath);
+        datapath::clear(&config.pins)?;
+        datapath = DataPath::open(&request).context("opening the data path")?;
     }
-    if !datapath.adopted() {
-        lockout::check(&config, &options)?;
+    if !was_enforcing && config.mode == Mode::Enforce {
+        lockout::check_start(&config, &options)?;
     }
 
     let listeners = Listeners::open(&config.admin).await?;
@@ -101,39 +116,31 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
             max_ttl: MAX_TTL,
             generation,
             snapshot_generation: snapshot.generation,
-            once_since: started.unix,
+            once_since: once_since(&config, started),
         },
         started,
     );
     let audit = AuditLog::open(&config.audit)?;
     let mut core = Core { gate, datapath, audit, metrics: Metrics::default(), usable, generation };
     let found = core.datapath.tables().grants()?;
-    let rules_now = load::rule_digests(&config);
+    let rules_now = load::adoption_digests(&config);
     // A grant of a service whose rules changed while no controller ran was never allowed by them.
     let mut adoptable = openings(&config, &snapshot.service_ids);
     adoptable
         .retain(|opening| rules_now.get(&*opening.name).is_some_and(|now| services.is_unchanged(&opening.name, now)));
     core.gate.adopt(found, &adoptable, started);
     let prepared = core.datapath.tables_mut().prepare(rules(&config, &snapshot.service_ids)?)?;
-    // What was not adopted goes before the ports of its service can mean something else.
-    core.settle();
-    services.settle(rules_now)?;
-    core.datapath.tables_mut().switch(prepared, mode_number(config.mode), generation)?;
-
-    for interface in interfaces {
-        let attached = core.datapath.attach(&interface, config.listen.attach)?;
-        match &attached.why {
-            None => tracing::info!("attached to {interface} ({} mode)", attached.hook.as_str()),
-            Some(why) => tracing::warn!("attached to {interface} ({} mode): {why}", attached.hook.as_str()),
+    let is_first = !core.datapath.adopted();
+    let mut runtime =
+        Runtime::prepare(runtime::Parts { options: options.clone(), snapshot, core, listeners, signals, started })?;
+    let plan = Plan { interfaces, prepared, rules_now, config: &config, is_trial: options.trial.is_some() };
+    if let Err(error) = bring_up(runtime.core(), plan, &mut services) {
+        if is_first {
+            // Nobody would be there to open what this closed.
+            datapath::clear(&config.pins)?;
         }
+        return Err(error);
     }
-    if options.trial.is_none() {
-        core.datapath.pin().context("pinning")?;
-        for ifindex in core.datapath.drop_stale_links()? {
-            tracing::warn!("detached from interface {ifindex}: `listen.interfaces` does not name it any more");
-        }
-    }
-    let runtime = Runtime::prepare(runtime::Parts { options: options.clone(), snapshot, core, listeners, started })?;
     let end = runtime.serve().await?;
     if end.detach {
         let removed = datapath::detach(&config.pins)?;
@@ -141,6 +148,49 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
     }
     drop(lock);
     Ok(end.exit)
+}
+
+/// What a start brings into force.
+struct Plan<'a> {
+    interfaces: Vec<String>,
+    prepared: tables::Prepared,
+    rules_now: BTreeMap<String, String>,
+    config: &'a Config,
+    is_trial: bool,
+}
+
+/// New devices first, because that is what can fail; then the rules, then the devices of an earlier controller.
+fn bring_up(core: &mut Core, plan: Plan<'_>, services: &mut store::Services) -> anyhow::Result<()> {
+    let Plan { interfaces, prepared, rules_now, config, is_trial } = plan;
+    if let Err(error) = core.datapath.attach_new(&interfaces, config.listen.attach) {
+        core.datapath.tables_mut().abandon(prepared)?;
+        return Err(error.into());
+    }
+    // What was not adopted goes before the ports of its service can mean something else.
+    core.settle();
+    services.settle(rules_now)?;
+    core.datapath.tables_mut().switch(&prepared, mode_number(config.mode), core.generation)?;
+    core.datapath.tables_mut().finish(prepared)?;
+    core.datapath.adopt(&interfaces, config.listen.attach)?;
+    for Attached { interface, hook, why, .. } in core.datapath.attached() {
+        match why {
+            None => tracing::info!("attached to {interface} ({} mode)", hook.as_str()),
+            Some(why) => tracing::warn!("attached to {interface} ({} mode): {why}", hook.as_str()),
+        }
+    }
+    if !is_trial {
+        core.datapath.pin().context("pinning")?;
+        for ifindex in core.datapath.drop_stale_links()? {
+            tracing::warn!("detached from interface {ifindex}: `listen.interfaces` does not name it any more");
+        }
+    }
+    Ok(())
+}
+
+/// A `once` token that was used before a crash may be dated after this start by the leeway of its issuer.
+fn once_since(config: &Config, started: Now) -> UnixTime {
+    let once = config.issuers.iter().filter(|issuer| issuer.replay == ReplayMode::Once);
+    started.unix.after(once.map(|issuer| issuer.leeway).max().unwrap_or_default())
 }
 
 /// Takes enforcement away, unless a controller is at work.

@@ -47,6 +47,7 @@ pub struct DataPath {
     attachments: Vec<Attachment>,
     adopted: bool,
     capacity: u32,
+    program_id: u32,
 }
 
 impl DataPath {
@@ -56,6 +57,9 @@ impl DataPath {
     /// No bpffs, pins of another layout, a missing privilege, or a program that the kernel refuses.
     pub fn open(request: &Request) -> Result<Self, DataPathError> {
         let pins = PinDir::new(&request.pins)?;
+        if pins.is_partial() {
+            pins.clear()?;
+        }
         let adopted = pins.has_maps();
         let mut loader = EbpfLoader::new();
         let paths: Vec<_> = map_name::PINNED.iter().map(|name| (*name, pins.map(name))).collect();
@@ -68,10 +72,12 @@ impl DataPath {
         let capacity = if adopted { pins.capacity(map_name::GRANTS)? } else { request.grants };
         loader.map_max_entries(map_name::GRANTS, capacity);
         let mut ebpf = loader.load(object::OBJECT).map_err(DataPathError::load)?;
-        program(&mut ebpf)?.load().map_err(DataPathError::verifier)?;
+        let program = program(&mut ebpf)?;
+        program.load().map_err(DataPathError::verifier)?;
+        let program_id = program.info().map_err(DataPathError::verifier)?.id();
         let ring = Ring::new(ebpf.take_map(map_name::KNOCKS).ok_or(DataPathError::NoMap(map_name::KNOCKS))?)?;
         let tables = Tables::new(&mut ebpf)?;
-        Ok(Self { ebpf, pins, tables, ring: Some(ring), attachments: Vec::new(), adopted, capacity })
+        Ok(Self { ebpf, pins, tables, ring: Some(ring), attachments: Vec::new(), adopted, capacity, program_id })
     }
 
     /// Whether the maps of an earlier controller are in use.
@@ -116,16 +122,53 @@ impl DataPath {
         aya_log::EbpfLogger::init(&mut self.ebpf)
     }
 
-    /// Puts the program on an interface: a pinned link of an earlier controller is switched over to it in one step,
-    /// otherwise it is attached anew.
+    /// Puts the program on the interfaces where no earlier controller's is, until [`Self::pin`] for the life of this process.
     ///
     /// # Errors
-    /// No such interface, another XDP program on it, or a hook that cannot be had.
-    pub fn attach(&mut self, interface: &str, mode: AttachMode) -> Result<&Attached, DataPathError> {
-        let attachment = attach::attach(program(&mut self.ebpf)?, &self.pins, interface, mode)?;
-        self.attachments.push(attachment);
-        let attachment = self.attachments.last().ok_or_else(|| DataPathError::NoInterface(interface.to_owned()))?;
-        Ok(&attachment.attached)
+    /// No such interface, another XDP program on it, or a hook that cannot be had. What was attached goes with this value.
+    pub fn attach_new(&mut self, interfaces: &[String], mode: AttachMode) -> Result<(), DataPathError> {
+        for interface in interfaces {
+            let ifindex = nix::net::if_::if_nametoindex(interface.as_str()).unwrap_or(0);
+            if self.pins.find_link(ifindex).is_none() {
+                self.attachments.push(attach::attach(program(&mut self.ebpf)?, interface, mode)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Switches the pinned links of an earlier controller over to this program, each in one step. Where such a link is
+    /// dead, the program is attached anew.
+    ///
+    /// # Errors
+    /// As [`Self::attach_new`]; or pins of another network namespace.
+    pub fn adopt(&mut self, interfaces: &[String], mode: AttachMode) -> Result<(), DataPathError> {
+        for interface in interfaces {
+            if self.attached().any(|attached| attached.interface == *interface) {
+                continue;
+            }
+            let attachment = match attach::adopt(program(&mut self.ebpf)?, &self.pins, interface)? {
+                Some(adopted) => adopted,
+                None => attach::attach(program(&mut self.ebpf)?, interface, mode)?,
+            };
+            self.attachments.push(attachment);
+        }
+        Ok(())
+    }
+
+    /// Interfaces that the program was attached to and is no longer, because somebody took it away or the device is
+    /// another one now.
+    ///
+    /// # Errors
+    /// The devices cannot be listed.
+    pub fn lost(&self) -> Result<Vec<String>, DataPathError> {
+        let devices = interfaces::list().map_err(DataPathError::Devices)?;
+        let is_there = |attached: &&Attached| {
+            devices
+                .iter()
+                .any(|device| device.index == attached.ifindex && device.xdp_programs.contains(&self.program_id))
+        };
+        let lost = self.attached().filter(|attached| !is_there(attached));
+        Ok(lost.map(|attached| attached.interface.clone()).collect())
     }
 
     /// Pins maps and links that are not pinned yet: from here on the death of this process changes nothing.
@@ -146,7 +189,10 @@ impl DataPath {
     /// Whether every link is pinned.
     #[must_use]
     pub fn is_pinned(&self) -> bool {
-        self.attachments.iter().all(Attachment::is_pinned)
+        let is_pinned = |attachment: &Attachment| {
+            attachment.is_pinned() && self.pins.find_link(attachment.attached.ifindex).is_some()
+        };
+        self.attachments.iter().all(is_pinned)
     }
 
     /// Takes away pinned links to interfaces that are not attached now (they left the configuration).
@@ -164,7 +210,15 @@ impl DataPath {
 /// # Errors
 /// A pin that cannot be removed; the others were removed all the same.
 pub fn detach(pins: &std::path::Path) -> Result<pins::Removed, DataPathError> {
-    PinDir::new(pins)?.remove_all()
+    PinDir::new(pins)?.remove()
+}
+
+/// As [`detach`], but the directory stays, whose lock the caller holds.
+///
+/// # Errors
+/// As [`detach`].
+pub fn clear(pins: &std::path::Path) -> Result<pins::Removed, DataPathError> {
+    PinDir::new(pins)?.clear()
 }
 
 fn program(ebpf: &mut Ebpf) -> Result<&mut Xdp, DataPathError> {

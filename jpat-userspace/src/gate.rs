@@ -12,6 +12,7 @@ mod command;
 mod grants;
 mod lease;
 mod replay;
+mod sampler;
 
 #[cfg(test)]
 mod tests;
@@ -27,10 +28,11 @@ use jpat_common::grant::GrantKey;
 pub use lease::{GrantView, Selector};
 
 use self::{
-    admission::{Admission, Sampler},
+    admission::Admission,
     grants::{Change, Grants, LeaseId},
     lease::{Holder, Lease},
     replay::Replay,
+    sampler::Sampler,
 };
 use crate::{
     audit::{Event, Kind, Revocation},
@@ -86,7 +88,7 @@ impl Gate {
             Ok(job) => Some(job),
             Err(refusal) => {
                 let event = Event { source: Some(datagram.source.ip()), ..Event::new(Kind::Denied, now.unix) };
-                self.refuse(refusal, event, now);
+                self.refuse(refusal, None, event, now);
                 None
             }
         }
@@ -200,19 +202,18 @@ impl Gate {
             rule,
             ..Event::new(Kind::Denied, now.unix)
         };
-        self.refuse(refusal, event, now);
+        self.refuse(refusal, who, event, now);
     }
 
-    fn refuse(&mut self, refusal: Refusal, mut event: Event, now: Now) {
+    fn refuse(&mut self, refusal: Refusal, who: Option<Who>, event: Event, now: Now) {
         self.commands.push_back(Command::Refused(refusal));
-        event.reason = Some(refusal.code());
-        match refusal.stage() {
-            Stage::Authenticated => self.audit(event),
-            Stage::Stranger => {
-                if let Some(suppressed) = self.sampler.sample(now.boot) {
-                    self.audit(Event { suppressed, ..event });
-                }
-            }
+        let line = match (refusal.stage(), who) {
+            (Stage::Stranger, _) => self.sampler.stranger(now.boot),
+            (Stage::Authenticated, Some(who)) => self.sampler.verified(who, refusal, now.boot),
+            (Stage::Authenticated, None) => Some(self.sampler.tell()),
+        };
+        if let Some(suppressed) = line {
+            self.audit(Event { reason: Some(refusal.code()), suppressed, ..event });
         }
     }
 

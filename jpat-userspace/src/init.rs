@@ -121,7 +121,7 @@ pub fn init(options: &Options, facts: &HostFacts) -> Result<Written, InitError> 
     let next = [
         format!("jpatd run --config {}", shell(&config)),
         format!(
-            "jpat issuer sign --dir {} --issuer {} --audience {} --subject {} > token",
+            "(umask 077; jpat issuer sign --dir {} --issuer {} --audience {} --subject {} > token)",
             shell(&issuer_keys),
             word(&issuer),
             word(&audience),
@@ -184,6 +184,7 @@ mod tests {
             up: true,
             kind: kind.map(str::to_owned),
             port_of: None,
+            xdp_programs: Vec::new(),
         };
         let devices = Ok(names.iter().map(device).collect());
         HostFacts { devices, ephemeral: 32_768..=60_999, reserved: vec![], cpus: 2, kubernetes: false }
@@ -205,7 +206,7 @@ mod tests {
         assert_eq!(config.mode, Mode::Audit);
         assert_eq!(config.always_allow, ["192.0.2.9/32".parse().unwrap()]);
         assert_eq!(config.services[0].allow, r#"claims.sub == "al\"ice'""#);
-        assert!(written.next[1].ends_with(r#"--subject 'al"ice'\''' > token"#), "{}", written.next[1]);
+        assert!(written.next[1].ends_with(r#"--subject 'al"ice'\''' > token)"#), "{}", written.next[1]);
     }
 
     #[test]

@@ -39,6 +39,8 @@ pub mod admin;
 pub mod daemon;
 #[cfg(feature = "daemon")]
 pub mod metrics;
+#[cfg(feature = "daemon")]
+mod connections;
 pub mod clock;
 
 // The program `jpat`.

@@ -38,7 +38,7 @@ macro_rules! refusals {
 pub enum Stage {
     /// Counted, and at most ten sampled lines a second in the audit log.
     Stranger,
-    /// Always in the audit log, with the principal.
+    /// In the audit log with the principal; repeats by the same token within a second are left out and counted.
     Authenticated,
 }
 
@@ -117,7 +117,7 @@ refusals! {
     Replayed = "replayed", Authenticated;
     /// The token belongs to another source address.
     OtherSource = "other_source", Authenticated;
-    /// A `once` token issued before the controller started: whether it was used is not known.
+    /// A `once` token dated before the controller's start (or in its second, or within the issuer's `leeway` after it): whether it was used is not known.
     BeforeStart = "before_start", Authenticated;
     /// The replay memory is full.
     ReplayFull = "replay_full", Authenticated;

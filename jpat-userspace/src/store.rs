@@ -2,7 +2,7 @@
 //! grant ever moves to another service because the file was reordered.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     io::Write as _,
     os::unix::fs::OpenOptionsExt as _,
@@ -95,6 +95,18 @@ impl Services {
     #[must_use]
     pub fn is_unchanged(&self, name: &str, rules: &str) -> bool {
         self.file.services.get(name).is_some_and(|entry| entry.rules.as_deref() == Some(rules))
+    }
+
+    /// Forgets the rules of services that are about to change: from here on their grants are not adopted.
+    ///
+    /// # Errors
+    /// A file that cannot be written; nothing is forgotten then.
+    pub fn unsettle(&mut self, names: &BTreeSet<String>) -> Result<(), StoreError> {
+        let before = self.file.clone();
+        for (_, entry) in self.file.services.iter_mut().filter(|(name, _)| names.contains(*name)) {
+            entry.rules = None;
+        }
+        if self.file == before { Ok(()) } else { self.write() }
     }
 
     /// Notes the rules that are in force now, after the grants of others have gone. Services that are not among them

@@ -58,7 +58,7 @@ pub struct Denied {
 }
 
 /// Identity of a token whose signature verified but that was refused all the same.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Who {
     /// Issuer and subject.
     pub principal: Principal,

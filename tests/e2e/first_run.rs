@@ -33,7 +33,8 @@ fn init(stage: &mut Stage) -> Result<()> {
     let mut command = Command::new(binaries::jpatd()?);
     command.args(["init", "--interface", "eth0", "--out"]).arg(stage.path("first"));
     let printed = process::stdout_of(command)?;
-    let commands: Vec<_> = printed.lines().map(str::trim).filter(|line| line.starts_with("jpat")).collect();
+    let commands: Vec<_> =
+        printed.lines().map(str::trim).filter(|line| line.starts_with("jpat") || line.starts_with("(umask")).collect();
     let [run, sign, knock] = commands[..] else { anyhow::bail!("not three commands: {printed}") };
     ensure!(run.starts_with("jpatd run"), "{run}");
 

@@ -7,7 +7,7 @@ use jpat_tests::{
     network::{Family, Member},
     probe::{self, Leak, Port},
     process::Process,
-    wait::{self, PATIENCE},
+    wait,
 };
 use libtest_mimic::Trial;
 use nix::sys::signal::Signal;
@@ -105,7 +105,7 @@ fn detach(stage: &mut Stage) -> Result<()> {
     stage.expect_tcp(Member::Stranger, Family::V4, HTTPS, Port::Silent)?;
     let ended = Process::run(&stage.net.host, "jpatd detach", stage.jpatd("detach")?)?;
     ensure!(ended.status.success(), "{}: {}", ended.status, ended.output);
-    open_again(stage)?;
+    stage.expect_tcp_soon(Member::Stranger, Family::V4, HTTPS, Port::Open)?;
     ensure!(!stage.pins.exists(), "{} is still there", stage.pins.display());
     // A start after that is a first start.
     stage.start(&[])?;
@@ -117,14 +117,7 @@ fn detach_on_exit(stage: &mut Stage) -> Result<()> {
     stage.expect_tcp(Member::Stranger, Family::V4, HTTPS, Port::Silent)?;
     let status = stage.end(Signal::SIGTERM)?;
     ensure!(status.success(), "{status}");
-    open_again(stage)
-}
-
-/// The kernel frees an unlinked link in its own time (`bpf_link_put_deferred`), a moment after `detach` returned.
-fn open_again(stage: &Stage) -> Result<()> {
-    wait::for_true("tcp/8443 to be open to everybody", PATIENCE, || {
-        Ok(probe::tcp(&stage.net.stranger, address(Family::V4, HTTPS))? == Port::Open)
-    })
+    stage.expect_tcp_soon(Member::Stranger, Family::V4, HTTPS, Port::Open)
 }
 
 fn failed_restart(stage: &mut Stage) -> Result<()> {

@@ -15,6 +15,7 @@ mod issuers;
 mod lifecycle;
 mod policy;
 mod reload;
+mod safeguards;
 mod stage;
 mod trial;
 mod trial_run;
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
         audit_mode::trials(),
         trial_run::trials(),
         disk::trials(),
+        safeguards::trials(),
         first_run::trials(),
         commands::trials(),
         bad_input::trials(&shared),

@@ -81,20 +81,23 @@ fn bound_to_source(stage: &mut Stage) -> Result<()> {
 
 fn once() -> Config {
     let config = Config::default();
-    let issuers = format!("{}replay = \"once\"\n", config.issuers);
+    let issuers = format!("{}replay = \"once\"\nleeway = \"0s\"\n", config.issuers);
     Config { issuers, ..config }
 }
 
 fn used_once(stage: &mut Stage) -> Result<()> {
     stage.start(&[])?;
-    // Tokens dated before the start are refused: whether they were used is not known.
-    let later = || json!({ "iat": jpat_userspace::clock::now().unix.secs() + 2 });
-    let token = stage.key.token(&stage.claims_with(later()))?;
+    let dated = || json!({ "iat": jpat_userspace::clock::now().unix.secs() });
+    let early = json!({ "iat": jpat_userspace::clock::now().unix.secs() - 60 });
+    stage.knock(Member::Client, Family::V4, &stage.key.token(&stage.claims_with(early))?, "before_start")?;
+    // The second in which the controller started counts as before it.
+    jpat_tests::wait::until(jpat_tests::wait::now().after(std::time::Duration::from_millis(1_100)));
+    let token = stage.key.token(&stage.claims_with(dated()))?;
     stage.knock(Member::Client, Family::V4, &token, "granted")?;
     stage.knock(Member::Client, Family::V4, &token, "replayed")?;
     stage.knock(Member::Stranger, Family::V4, &token, "replayed")?;
     stage.expect_tcp(Member::Stranger, Family::V4, HTTPS, Port::Silent)?;
-    let mut nameless = stage.claims_with(later());
+    let mut nameless = stage.claims_with(dated());
     nameless.as_object_mut().map(|claims| claims.remove("jti"));
     stage.knock(Member::Stranger, Family::V4, &stage.key.token(&nameless)?, "no_token_id")?;
     stage.expect_tcp(Member::Stranger, Family::V4, HTTPS, Port::Silent)

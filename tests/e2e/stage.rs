@@ -213,6 +213,14 @@ impl Stage {
         Ok(())
     }
 
+    /// As [`Self::expect_tcp`], but not at once: the kernel frees an unlinked link in its own time
+    /// (`bpf_link_put_deferred`).
+    pub(crate) fn expect_tcp_soon(&self, member: Member, family: Family, port: u16, expected: Port) -> Result<()> {
+        wait::for_true(&format!("tcp/{port} to be {expected:?} for {member:?}"), PATIENCE, || {
+            Ok(probe::tcp(self.net.of(member), address(family, port))? == expected)
+        })
+    }
+
     /// Requires what a member finds at a UDP port.
     pub(crate) fn expect_udp(&self, member: Member, family: Family, port: u16, expected: Port) -> Result<()> {
         let found = probe::udp(self.net.of(member), address(family, port))?;

@@ -41,14 +41,19 @@ pub enum ClientError {
 pub fn request(socket: &Path, request: &Request) -> Result<Response, ClientError> {
     let mut stream =
         UnixStream::connect(socket).map_err(|source| ClientError::Connect { path: socket.to_owned(), source })?;
-    let line = serde_json::to_string(request).map_err(ClientError::Format)?;
+    let mut line = serde_json::to_vec(request).map_err(ClientError::Format)?;
+    line.push(b'\n');
     let mut talk = || {
         stream.set_read_timeout(Some(TIMEOUT))?;
-        stream.write_all(line.as_bytes())?;
-        stream.write_all(b"\n")?;
+        // Whom nothing is answered hears so before asking, and the other end is closed by then.
+        let sent = stream.write_all(&line);
         let mut answer = String::new();
-        BufReader::new(&stream).read_line(&mut answer)?;
-        if answer.is_empty() { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(answer) }
+        let read = BufReader::new(&stream).read_line(&mut answer);
+        if answer.ends_with('\n') {
+            return Ok(answer);
+        }
+        sent.and(read)?;
+        Err(io::ErrorKind::UnexpectedEof.into())
     };
     let answer = talk().map_err(ClientError::Broken)?;
     let Versioned { version, response } = serde_json::from_str(&answer).map_err(ClientError::Format)?;

@@ -44,7 +44,7 @@ pub struct Event {
     /// Who ordered it on this host.
     #[serde(serialize_with = "clipped", skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
-    /// Lines left out since the last sampled one.
+    /// Refusals left out since the last line of a refusal.
     #[serde(skip_serializing_if = "is_zero")]
     pub suppressed: u64,
 }

@@ -21,7 +21,15 @@ ttl = "30s"
 "#;
 
 fn device(name: &str, hardware: u16, kind: Option<&str>) -> Device {
-    Device { name: name.into(), index: 2, hardware, up: true, kind: kind.map(str::to_owned), port_of: None }
+    Device {
+        name: name.into(),
+        index: 2,
+        hardware,
+        up: true,
+        kind: kind.map(str::to_owned),
+        port_of: None,
+        xdp_programs: Vec::new(),
+    }
 }
 
 fn facts() -> HostFacts {

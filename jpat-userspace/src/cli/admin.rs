@@ -77,12 +77,12 @@ pub(super) fn status(asking: &Asking) -> Result<(), CliError> {
     ask(asking, &Request::Status)
 }
 
-pub(super) fn mode(asking: &Asking, mode: Mode) -> Result<(), CliError> {
+pub(super) fn mode(asking: &Asking, mode: Mode, force: bool) -> Result<(), CliError> {
     let mode = match mode {
         Mode::Enforce => ModeName::Enforce,
         Mode::Audit => ModeName::Audit,
     };
-    ask(asking, &Request::Mode { mode })
+    ask(asking, &Request::Mode { mode, force })
 }
 
 pub(super) fn confirm(asking: &Asking) -> Result<(), CliError> {
@@ -145,8 +145,10 @@ fn text(response: &Response) -> String {
         Response::Revoked { count: 1 } => "1 grant revoked".to_owned(),
         Response::Revoked { count } => format!("{count} grants revoked"),
         Response::Flushed { generation } => format!("all grants revoked (generation {generation})"),
-        Response::Reloaded { warnings } if warnings.is_empty() => "reloaded".to_owned(),
-        Response::Reloaded { warnings } => format!("reloaded, with warnings:\n{}", warnings.join("\n")),
+        Response::Reloaded { mode, warnings } if warnings.is_empty() => format!("reloaded, mode {}", name(*mode)),
+        Response::Reloaded { mode, warnings } => {
+            format!("reloaded, mode {}, with warnings:\n{}", name(*mode), warnings.join("\n"))
+        }
         Response::Refused { message } => message.clone(),
     }
 }

@@ -1,8 +1,11 @@
 //! The command line of `jpatd`. Exit codes: 0 done, 1 refused or failed, 2 wrong usage.
 
+mod log;
+
 use std::{net::IpAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::{Options, offline};
 use crate::{
@@ -124,9 +127,14 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Init { out, interface } => offline::init(out, interface),
         Command::Run { config, trial, detach_on_exit, force } => {
-            log();
+            log::init();
+            raise_open_files();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(super::run(Options { config: config.config, trial, detach_on_exit, force }))
+            let options = Options { config: config.config, trial, detach_on_exit, force };
+            let ended = runtime.block_on(super::run(options));
+            // A look-up in the user database or of a name may still wait for its answer.
+            runtime.shutdown_background();
+            ended
         }
         Command::Check { config, output } => offline::check(&config.config, output.format),
         Command::Explain { config, token_file, source, at, jwks, output } => {
@@ -160,18 +168,13 @@ fn describe(error: &anyhow::Error) -> String {
     text
 }
 
-/// Log lines on standard error; `RUST_LOG` chooses what.
-fn log() {
-    use std::io::IsTerminal as _;
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_unset| tracing_subscriber::EnvFilter::new("info"));
-    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(colour)
-        .with_target(false)
-        .init();
+/// As many descriptors as the host allows: the usual soft limit is for programs that use `select`.
+fn raise_open_files() {
+    let raised =
+        getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::warn!("the limit of open files stays as it is: {error}");
+    }
 }
 
 /// A span of time as people write it: `30s`, `5m`, `1h 30m`.

@@ -68,6 +68,11 @@ impl Core {
         tables.write_settings(&settings)
     }
 
+    /// Whether nothing is dropped. When that cannot be read, it is not said.
+    pub(super) fn is_auditing(&self) -> bool {
+        self.datapath.tables().settings().is_ok_and(|settings| settings.mode == MODE_AUDIT)
+    }
+
     /// Judges packets to exactly this host's addresses; to any destination while those cannot be had.
     pub(super) fn judge_local(&mut self) -> Result<(), DataPathError> {
         let written = addresses::local().and_then(|local| self.datapath.tables_mut().write_destinations(&local));
@@ -108,7 +113,7 @@ impl Core {
             audit_lost: self.audit.dropped(),
             config_generation: snapshot.generation,
             reload_ok: true,
-            enforcing: self.datapath.tables().settings().is_ok_and(|settings| settings.mode != MODE_AUDIT),
+            enforcing: !self.is_auditing(),
         }
     }
 }

@@ -96,16 +96,26 @@ pub fn snapshot(
     Ok((snapshot, notes))
 }
 
-/// Digest of what each service allows to whom: a grant made under another one is not adopted, and a reload revokes it.
+/// Digest of what each service allows to whom: a reload revokes the grants of one that changes.
 /// TTL is not part of it.
 pub(super) fn rule_digests(config: &Config) -> BTreeMap<String, String> {
     let digest = |service: &Service| {
         let issuers: Vec<_> = config.issuers.iter().filter(|issuer| service.issuers.contains(&issuer.name)).collect();
-        let rules = format!("{:?}", (&service.allow, &service.ports, service.prefix, issuers));
-        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, rules.as_bytes());
-        digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+        hex_digest(&format!("{:?}", (&service.allow, &service.ports, service.prefix, issuers)))
     };
     config.services.iter().map(|service| (service.name.clone(), digest(service))).collect()
+}
+
+/// The digests by which grants are adopted. They cover the deny rules too: of whom an adopted grant is, is not known.
+pub(super) fn adoption_digests(config: &Config) -> BTreeMap<String, String> {
+    let deny = format!("{:?}", config.deny);
+    let with_deny = |(name, rules): (String, String)| (name, hex_digest(&(rules + &deny)));
+    rule_digests(config).into_iter().map(with_deny).collect()
+}
+
+fn hex_digest(text: &str) -> String {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Whether a first start would cut the connection through which it was asked for.
+//! Whether enforcement would cut the connection through which it was asked for.
 
 use std::{
     fs,
@@ -8,32 +8,34 @@ use std::{
 use ipnet::IpNet;
 
 use super::Options;
-use crate::config::{Config, Mode, Protocol};
+use crate::config::{Config, Protocol};
 
-/// Refuses a first start in enforce mode that would cut the caller's own SSH connection. A trial rolls back by itself,
-/// so it goes on with a warning.
+/// Refuses a start that begins to enforce and would cut the caller's own SSH connection. A trial rolls back by itself, so
+/// it goes on with a warning.
 ///
 /// # Errors
 /// Names the connection and the ways out.
-pub(super) fn check(config: &Config, options: &Options) -> anyhow::Result<()> {
-    let Some(connection) = own_connection().filter(|connection| is_cut(config, connection)) else {
-        return Ok(());
-    };
-    let Connection { peer, local } = connection;
-    let what = format!("your own connection from {peer} to port {} has no grant and would be cut", local.port());
+pub(super) fn check_start(config: &Config, options: &Options) -> anyhow::Result<()> {
+    let Some(what) = would_cut(config, std::process::id()) else { return Ok(()) };
     if options.force || options.trial.is_some() {
         tracing::warn!("{what}");
         return Ok(());
     }
     anyhow::bail!(
-        "{what}\n  remedy: add \"{}\" to `always_allow.sources`, or start with --try 60s, which rolls back unless confirmed, or in audit mode, or with --force",
-        peer.ip()
+        "{what}\n  remedy: add the address to `always_allow.sources`, or start with --try 60s, which rolls back unless confirmed, or in audit mode, or with --force"
     )
+}
+
+/// Says which connection of `process` enforcement would cut, if any: SSH to a protected port from an address that is not
+/// always allowed.
+pub(super) fn would_cut(config: &Config, process: u32) -> Option<String> {
+    let Connection { peer, local } = connection_of(process).filter(|connection| is_cut(config, connection))?;
+    Some(format!("your own connection from {peer} to port {} has no grant and would be cut", local.port()))
 }
 
 /// The address from which the caller is logged in, if through SSH.
 pub(super) fn own_peer() -> Option<IpAddr> {
-    own_connection().map(|connection| connection.peer.ip())
+    connection_of(std::process::id()).map(|connection| connection.peer.ip())
 }
 
 /// An SSH session's two ends.
@@ -49,26 +51,22 @@ fn is_cut(config: &Config, connection: &Connection) -> bool {
             range.protocol == Protocol::Tcp && (range.first..=range.last).contains(&connection.local.port())
         });
     let allowed = config.always_allow.iter().any(|net| contains(net, connection.peer.ip()));
-    config.mode == Mode::Enforce && protected && !allowed
+    protected && !allowed
 }
 
 fn contains(net: &IpNet, address: IpAddr) -> bool {
     net.contains(&address.to_canonical())
 }
 
-/// `SSH_CONNECTION` of this process, or of the nearest ancestor that has one: sudo removes it from the environment.
-fn own_connection() -> Option<Connection> {
-    if let Ok(value) = std::env::var("SSH_CONNECTION") {
-        return parse(&value);
-    }
-    let mut process = std::process::id();
+/// `SSH_CONNECTION` of a process, or of the nearest ancestor that has one: sudo removes it from the environment.
+fn connection_of(mut process: u32) -> Option<Connection> {
     for _generation in 0..32 {
-        process = parent(process).filter(|parent| *parent > 1)?;
         let environment = fs::read(format!("/proc/{process}/environ")).unwrap_or_default();
         let found = environment.split(|byte| *byte == 0).find_map(|variable| variable.strip_prefix(b"SSH_CONNECTION="));
         if let Some(value) = found {
             return parse(std::str::from_utf8(value).ok()?);
         }
+        process = parent(process).filter(|parent| *parent > 1)?;
     }
     None
 }
@@ -120,8 +118,6 @@ mod tests {
         assert!(!cut("192.0.2.7 50000 203.0.113.1 22"));
         assert!(!cut("::ffff:192.0.2.7 50000 ::ffff:203.0.113.1 22"));
         assert!(!cut("198.51.100.7 50000 203.0.113.1 2222"));
-        let audit = Config { mode: Mode::Audit, ..config.clone() };
-        assert!(!is_cut(&audit, &parse("198.51.100.7 50000 203.0.113.1 22").unwrap()));
     }
 
     #[test]

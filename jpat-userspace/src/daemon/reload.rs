@@ -2,27 +2,42 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use super::{load, rules, runtime::Runtime};
-use crate::{clock, config::Config, store};
+use super::{load, lockout, rules, runtime::Runtime};
+use crate::{
+    clock,
+    config::{Config, Mode},
+    gate::Selector,
+    keyring::{fetch, refresh::is_remote},
+    store,
+};
 
 /// Brings the file's present state into force and returns its warnings. Grants of a service whose `allow`, `ports`,
-/// `prefix` or `issuers` changed are revoked, and so is what a `[[deny]]` rule matches now.
+/// `prefix` or `issuers` changed are revoked, and so is what a `[[deny]]` rule matches now. `process` is who asks, whose
+/// own connection is not cut unasked.
 ///
 /// # Errors
 /// Everything that is wrong; the old configuration is in force as it was.
-pub(super) fn reload(runtime: &mut Runtime) -> anyhow::Result<Vec<String>> {
-    let result = try_reload(runtime);
+pub(super) fn reload(runtime: &mut Runtime, process: Option<u32>) -> anyhow::Result<Vec<String>> {
+    let result = try_reload(runtime, process);
     runtime.reload_error = result.as_ref().err().map(|error| format!("{error:#}"));
     runtime.follow_addresses();
     runtime.settle();
     result
 }
 
-fn try_reload(runtime: &mut Runtime) -> anyhow::Result<Vec<String>> {
+fn try_reload(runtime: &mut Runtime, process: Option<u32>) -> anyhow::Result<Vec<String>> {
     let old = runtime.snapshot();
     let load::Loaded { config, warnings, .. } = load::read(&runtime.options.config)?;
     if let Some(key) = fixed(&old.config, &config) {
         anyhow::bail!("`{key}` cannot change while the controller runs\n  remedy: restart it; grants outlive that");
+    }
+    if config.mode == Mode::Enforce
+        && runtime.core.is_auditing()
+        && let Some(what) = process.and_then(|process| lockout::would_cut(&config, process))
+    {
+        anyhow::bail!(
+            "{what}\n  remedy: add the address to `always_allow.sources`, or `jpat mode enforce --force` first"
+        );
     }
     let names: Vec<_> = config.services.iter().map(|service| service.name.as_str()).collect();
     let mut services = store::Services::open(&config.state, &names)?;
@@ -30,24 +45,46 @@ fn try_reload(runtime: &mut Runtime) -> anyhow::Result<Vec<String>> {
     let changed = old.config.issuers.iter().filter(|issuer| !config.issuers.contains(issuer));
     let kept = changed.fold(old.keys.as_ref().clone(), |kept, issuer| kept.without(&issuer.name));
     let (snapshot, notes) = load::snapshot(Arc::clone(&config), services.ids(&names), old.generation + 1, Some(&kept))?;
+    if runtime.http.is_none() && config.issuers.iter().any(is_remote) {
+        runtime.http = Some(fetch::client()?);
+    }
+    let rules_now = load::rule_digests(&config);
+    let changed = load::rule_digests(&old.config);
+    let changed: BTreeSet<_> =
+        changed.into_iter().filter(|(name, rules)| rules_now.get(name) != Some(rules)).map(|(name, _)| name).collect();
+    services.unsettle(&changed)?;
     let prepared = runtime.core.datapath.tables_mut().prepare(rules(&config, &snapshot.service_ids)?)?;
 
-    // Grants go before the ports of their services can mean something else.
-    let rules_now = load::rule_digests(&config);
-    let changed =
-        load::rule_digests(&old.config).into_iter().filter(|(name, rules)| rules_now.get(name) != Some(rules));
-    let revoked: BTreeSet<_> = changed.filter_map(|(name, _)| old.service_ids.get(&name).copied()).collect();
+    // Grants go before the ports of their services can mean something else. Nothing but the switch can fail from here.
+    let revoked: BTreeSet<_> = changed.iter().filter_map(|name| old.service_ids.get(name).copied()).collect();
     let policy = Arc::clone(&snapshot.policy);
     let (generation, limits, now) = (snapshot.generation, config.limits, clock::now());
     runtime.snapshots.store(Arc::new(snapshot));
     let denied = |token: &_, source| policy.denies(token, source, now).map(ToOwned::to_owned);
     runtime.core.gate.reload(generation, limits, &revoked, &denied, now);
+    if old.config.deny != config.deny {
+        // Of whom they are is not known, so nothing says that no rule matches them.
+        let adopted = Selector { principal: Some("adopted".to_owned()), ..Selector::default() };
+        runtime.core.gate.revoke(&adopted, "reload", now);
+    }
     runtime.settle();
-    services.settle(rules_now)?;
 
     let mode = super::mode_number(config.mode);
     let live = runtime.core.generation;
-    runtime.core.datapath.tables_mut().switch(prepared, mode, live)?;
+    let tables = runtime.core.datapath.tables_mut();
+    if let Err(error) = tables.switch(&prepared, mode, live) {
+        tables.abandon(prepared)?;
+        runtime.core.gate.reload(old.generation, old.config.limits, &BTreeSet::new(), &|_, _| None, now);
+        runtime.snapshots.store(old);
+        return Err(error.into());
+    }
+    let mut notes = notes;
+    if let Err(error) = tables.finish(prepared) {
+        notes.push(format!("left over from the old configuration: {error}"));
+    }
+    if let Err(error) = services.settle(load::adoption_digests(&config)) {
+        notes.push(format!("grants will not outlive a restart: {error}"));
+    }
     runtime.admin.send_replace(Arc::new(config.admin.clone()));
     // Their keys were left out of the snapshot above.
     let _changed = runtime.refresher.reconfigure(&config.issuers, now.boot);

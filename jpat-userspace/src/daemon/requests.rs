@@ -3,31 +3,35 @@
 use ipnet::IpNet;
 use jpat_common::settings::{MODE_AUDIT, MODE_ENFORCE};
 
-use super::{openings, reload, runtime::Runtime};
+use super::{load, lockout, openings, reload, runtime::Runtime};
 use crate::{
     admin::{Grant, Interface, Issuer, ModeName, Request, Response, Service, Status, server::Asked},
+    check::{self, HostFacts},
     clock,
-    config::MAX_TTL,
+    config::{Config, MAX_TTL, Mode},
     gate::{GrantView, Selector},
 };
 
 impl Runtime {
     pub(super) fn on_asked(&mut self, asked: Asked) {
-        let Asked { request, by, answer } = asked;
+        let Asked { request, by, process, answer } = asked;
         if request.is_change() {
             tracing::info!("{by} asks: {request:?}");
         }
-        let response = self.answer(request, &by).unwrap_or_else(|message| Response::Refused { message });
+        let response = self.answer(request, &by, process).unwrap_or_else(|message| Response::Refused { message });
         self.settle();
         // Whoever asked may have hung up.
         drop(answer.send(response));
     }
 
-    fn answer(&mut self, request: Request, by: &str) -> Result<Response, String> {
+    fn answer(&mut self, request: Request, by: &str, process: Option<u32>) -> Result<Response, String> {
         let now = clock::now();
         match request {
             Request::Status => Ok(Response::Status(Box::new(self.status()))),
-            Request::Mode { mode } => {
+            Request::Mode { mode, force } => {
+                if mode == ModeName::Enforce && !force {
+                    self.check_enforce(process)?;
+                }
                 let number = match mode {
                     ModeName::Enforce => MODE_ENFORCE,
                     ModeName::Audit => MODE_AUDIT,
@@ -39,7 +43,11 @@ impl Runtime {
                 if self.trial_ends.is_none() {
                     return Err("there is no trial to confirm: what is attached stays anyway".to_owned());
                 }
-                self.core.datapath.pin().map_err(|error| format!("{:#}", anyhow::Error::from(error)))?;
+                if let Err(error) = self.core.datapath.pin() {
+                    let error = format!("confirming failed: {:#}", anyhow::Error::from(error));
+                    self.fatal = Some(error.clone());
+                    return Err(format!("{error}\nthe trial is rolled back"));
+                }
                 self.trial_ends = None;
                 Ok(Response::Confirmed)
             }
@@ -67,13 +75,33 @@ impl Runtime {
                 Ok(Response::Revoked { count: self.core.gate.revoke(&selector, by, now) })
             }
             Request::GrantsFlush => Ok(Response::Flushed { generation: self.core.gate.flush(by, now) }),
-            Request::Reload => match reload::reload(self) {
-                Ok(warnings) => Ok(Response::Reloaded { warnings }),
+            Request::Reload => match reload::reload(self, process) {
+                Ok(warnings) => Ok(Response::Reloaded { mode: self.mode(), warnings }),
                 Err(error) => {
                     Err(format!("the reload was refused, and the old configuration stays in force:\n{error:#}"))
                 }
             },
         }
+    }
+
+    /// What a start in enforce mode would have refused.
+    fn check_enforce(&self, process: Option<u32>) -> Result<(), String> {
+        let snapshot = self.snapshot();
+        let enforcing = Config { mode: Mode::Enforce, ..Config::clone(&snapshot.config) };
+        let (errors, _) = check::host(&enforcing, &HostFacts::read());
+        if !errors.is_empty() {
+            return Err(load::Invalid(errors).to_string() + "\n  or insist with --force");
+        }
+        match process.and_then(|process| lockout::would_cut(&enforcing, process)) {
+            Some(what) if self.core.is_auditing() => Err(format!(
+                "{what}\n  remedy: add the address to `always_allow.sources` and reload, or insist with --force"
+            )),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn mode(&self) -> ModeName {
+        if self.core.is_auditing() { ModeName::Audit } else { ModeName::Enforce }
     }
 
     fn opening(&self, service: &str) -> Result<crate::verify::Opening, String> {
@@ -89,7 +117,6 @@ impl Runtime {
     fn status(&self) -> Status {
         let (snapshot, now) = (self.snapshot(), clock::now());
         let config = &snapshot.config;
-        let settings = self.core.datapath.tables().settings().unwrap_or_default();
         let issuers = config.issuers.iter().map(|issuer| {
             let held = snapshot.keys.held(&issuer.name);
             Issuer {
@@ -101,8 +128,8 @@ impl Runtime {
         });
         Status {
             program: env!("CARGO_PKG_VERSION").to_owned(),
-            mode: if settings.mode == MODE_AUDIT { ModeName::Audit } else { ModeName::Enforce },
-            config: config.path.display().to_string(),
+            mode: self.mode(),
+            config: std::path::absolute(&config.path).as_ref().unwrap_or(&config.path).display().to_string(),
             config_generation: snapshot.generation,
             uptime_seconds: self.started.boot.until(now.boot).as_secs(),
             pinned: self.core.datapath.is_pinned(),

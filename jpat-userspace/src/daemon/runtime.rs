@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use tokio::{
     io::unix::AsyncFd,
     net::{TcpListener, UnixListener},
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, watch},
 };
 
@@ -17,7 +17,7 @@ use super::{
     follower::Follower,
     reload,
     watch::readable,
-    workers::{Done, Workers},
+    workers::{Done, Found, Workers},
 };
 use crate::{
     admin::{self, server::Asked},
@@ -27,7 +27,7 @@ use crate::{
     keyring::{
         Held, cache,
         fetch::{self, FetchError, Fetched},
-        refresh::{Fetch, Refresher},
+        refresh::{Fetch, Refresher, is_remote},
     },
     metrics::{self, server::Probe},
     refusal::Refusal,
@@ -47,7 +47,25 @@ pub(super) struct Parts {
     pub(super) snapshot: Snapshot,
     pub(super) core: Core,
     pub(super) listeners: Listeners,
+    pub(super) signals: Signals,
     pub(super) started: Now,
+}
+
+/// What ends the loop, and what makes it read its configuration again.
+pub(super) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    pub(super) fn catch() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
 }
 
 /// Sockets, opened before anything is attached: a port that is taken must not leave a host without its controller.
@@ -88,7 +106,10 @@ pub(super) struct Runtime {
     pub(super) reload_error: Option<String>,
     pub(super) admin: watch::Sender<Arc<Admin>>,
     workers: Workers,
-    http: reqwest::Client,
+    /// Made where some issuer's keys are fetched.
+    pub(super) http: Option<reqwest::Client>,
+    /// What ends the loop.
+    pub(super) fatal: Option<String>,
     fetched: mpsc::UnboundedSender<Answer>,
     /// Why the last fetch of an issuer's keys failed.
     pub(super) fetch_errors: BTreeMap<String, String>,
@@ -105,11 +126,12 @@ struct Sources {
     asked: mpsc::Receiver<Asked>,
     probes: mpsc::Receiver<Probe>,
     fetched: mpsc::UnboundedReceiver<Answer>,
+    signals: Signals,
 }
 
 impl Runtime {
     pub(super) fn prepare(parts: Parts) -> anyhow::Result<Starting> {
-        let Parts { options, snapshot, mut core, listeners, started } = parts;
+        let Parts { options, snapshot, mut core, listeners, signals, started } = parts;
         let config = Arc::clone(&snapshot.config);
         let ring = core.datapath.take_ring().context("the knock ring was taken before")?;
         let snapshots = Arc::new(ArcSwap::from_pointee(snapshot));
@@ -132,6 +154,7 @@ impl Runtime {
             asked,
             probes,
             fetched: fetched_events,
+            signals,
         };
         let runtime = Self {
             trial_ends: options.trial.map(|trial| clock::now().boot.after(trial)),
@@ -144,7 +167,8 @@ impl Runtime {
             reload_error: None,
             admin,
             workers,
-            http: fetch::client().context("preparing the HTTP client")?,
+            http: if config.issuers.iter().any(is_remote) { Some(fetch::client()?) } else { None },
+            fatal: None,
             fetched,
             fetch_errors: BTreeMap::new(),
         };
@@ -162,15 +186,16 @@ impl Runtime {
     }
 
     async fn run(mut self, mut sources: Sources) -> anyhow::Result<End> {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut hangup = signal(SignalKind::hangup())?;
         loop {
             self.on_time();
             self.settle();
             if self.trial_ends.is_some_and(|end| end <= clock::now().boot) {
                 tracing::error!("the trial was not confirmed: rolled back");
-                return Ok(End { exit: ExitCode::FAILURE, detach: false });
+                return Ok(End { exit: ExitCode::FAILURE, detach: true });
+            }
+            if let Some(error) = self.fatal.take() {
+                tracing::error!("{error}: rolled back");
+                return Ok(End { exit: ExitCode::FAILURE, detach: true });
             }
             tokio::select! {
                 // In the order of their urgency: no flood keeps a new address open; a knock that was verified goes
@@ -192,9 +217,9 @@ impl Runtime {
                         self.on_done(done);
                     }
                 }
-                _ = terminate.recv() => return Ok(self.stopped()),
-                _ = interrupt.recv() => return Ok(self.stopped()),
-                _ = hangup.recv() => self.on_hangup(),
+                _ = sources.signals.terminate.recv() => return Ok(self.stopped()),
+                _ = sources.signals.interrupt.recv() => return Ok(self.stopped()),
+                _ = sources.signals.hangup.recv() => self.on_hangup(),
                 Some(asked) = sources.asked.recv() => self.on_asked(asked),
                 Some(probe) = sources.probes.recv() => self.on_probe(probe),
                 Some(fetched) = sources.fetched.recv() => self.on_fetched(fetched),
@@ -240,7 +265,8 @@ impl Runtime {
                 let Some(issuer) = config.issuers.iter().find(|issuer| issuer.name == due.issuer).cloned() else {
                     continue;
                 };
-                let (http, fetched) = (self.http.clone(), self.fetched.clone());
+                let Some(http) = self.http.clone() else { continue };
+                let fetched = self.fetched.clone();
                 tokio::spawn(async move {
                     let result = fetch::fetch(&http, &issuer).await;
                     // The loop is gone only when the process ends.
@@ -259,7 +285,12 @@ impl Runtime {
     }
 
     fn on_done(&mut self, done: Done) {
-        let Done { job, snapshot_generation, outcome } = done;
+        let Done { job, found } = done;
+        let Some(Found { snapshot_generation, outcome }) = found else {
+            tracing::error!("a knock from {} is given up: its verification panicked", job.knock.source);
+            self.core.gate.abandon(job.id);
+            return;
+        };
         let now = clock::now();
         if let Outcome::Denied(denied) = &outcome
             && matches!(denied.refusal, Refusal::UnknownKid | Refusal::NoKeys)
@@ -339,7 +370,7 @@ impl Runtime {
         if let Err(error) = self.core.audit.reopen() {
             tracing::error!("{error}");
         }
-        match reload::reload(self) {
+        match reload::reload(self, None) {
             Ok(warnings) => {
                 for warning in warnings {
                     tracing::warn!("{warning}");
@@ -352,11 +383,11 @@ impl Runtime {
     }
 
     fn stopped(&self) -> End {
-        let detach = self.options.detach_on_exit;
-        match (detach, self.trial_ends) {
-            (true, _) => tracing::info!("stopping"),
-            (false, Some(_)) => tracing::info!("stopping in an unconfirmed trial: rolled back"),
-            (false, None) => tracing::info!("stopping; enforcement stays in place (`jpatd detach` takes it away)"),
+        let detach = self.options.detach_on_exit || self.trial_ends.is_some();
+        match (self.trial_ends, detach) {
+            (Some(_), _) => tracing::info!("stopping in an unconfirmed trial: rolled back"),
+            (None, true) => tracing::info!("stopping"),
+            (None, false) => tracing::info!("stopping; enforcement stays in place (`jpatd detach` takes it away)"),
         }
         End { exit: ExitCode::SUCCESS, detach }
     }
@@ -365,8 +396,14 @@ impl Runtime {
     pub(super) fn unready(&self) -> Vec<String> {
         let (snapshot, now) = (self.snapshots.load(), clock::now());
         let mut reasons = Vec::new();
-        if self.core.datapath.attached().next().is_none() {
-            reasons.push("not attached to any interface".to_owned());
+        match self.core.datapath.lost() {
+            Ok(lost) => reasons.extend(lost.iter().map(|interface| {
+                format!("the program is not attached to {interface} any more: restart the controller")
+            })),
+            Err(error) => reasons.push(format!("whether the program is attached is not known: {error}")),
+        }
+        if self.trial_ends.is_none() && !self.core.datapath.is_pinned() {
+            reasons.push("the pins are gone: restart the controller".to_owned());
         }
         if !snapshot.config.issuers.iter().any(|issuer| snapshot.keys.usable(issuer, now.unix).is_some()) {
             reasons.push("no issuer has keys".to_owned());
@@ -395,6 +432,11 @@ pub(super) struct Starting {
 }
 
 impl Starting {
+    /// Gate and data path, to bring them up.
+    pub(super) const fn core(&mut self) -> &mut Core {
+        &mut self.runtime.core
+    }
+
     /// Serves until the end.
     pub(super) async fn serve(self) -> anyhow::Result<End> {
         let listen = &self.runtime.snapshots.load().config.listen;

@@ -1,6 +1,7 @@
 //! Threads that verify, so that the loop never waits for a signature.
 
 use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, mpsc},
     thread,
 };
@@ -18,6 +19,13 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Done {
     pub(super) job: Job,
+    /// Nothing if the verification panicked: the job is to be given up.
+    pub(super) found: Option<Found>,
+}
+
+/// An outcome, and the generation of the snapshot that led to it.
+#[derive(Debug)]
+pub(super) struct Found {
     pub(super) snapshot_generation: u64,
     pub(super) outcome: Outcome,
 }
@@ -40,7 +48,12 @@ impl Workers {
         for number in 0..count.max(1) {
             let (inbox, jobs) = mpsc::channel::<Job>();
             let (done, snapshots) = (done.clone(), Arc::clone(snapshots));
-            thread::Builder::new().name(format!("verify-{number}")).spawn(move || work(&jobs, &snapshots, &done))?;
+            let verify = move |job: &Job| {
+                let snapshot = snapshots.load();
+                let outcome = verify::verify(&job.knock, &snapshot, clock::now(), &mut NoRecord);
+                Found { snapshot_generation: snapshot.generation, outcome }
+            };
+            thread::Builder::new().name(format!("verify-{number}")).spawn(move || work(&jobs, &done, verify))?;
             inboxes.push(inbox);
         }
         Ok((Self { inboxes, next: 0 }, results))
@@ -53,12 +66,50 @@ impl Workers {
     }
 }
 
-fn work(jobs: &mpsc::Receiver<Job>, snapshots: &ArcSwap<Snapshot>, done: &async_mpsc::UnboundedSender<Done>) {
+/// A panic costs the one knock: its job is handed back without an outcome, and the next is taken.
+fn work(jobs: &mpsc::Receiver<Job>, done: &async_mpsc::UnboundedSender<Done>, verify: impl Fn(&Job) -> Found) {
     while let Ok(job) = jobs.recv() {
-        let snapshot = snapshots.load();
-        let outcome = verify::verify(&job.knock, &snapshot, clock::now(), &mut NoRecord);
-        if done.send(Done { job, snapshot_generation: snapshot.generation, outcome }).is_err() {
+        // What a verification reads it does not change, so that nothing is left half done.
+        let found = catch_unwind(AssertUnwindSafe(|| verify(&job))).ok();
+        if done.send(Done { job, found }).is_err() {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        clock::BootTime,
+        knock::{Form, Knock},
+        refusal::Refusal,
+        verify::Denied,
+    };
+
+    #[test]
+    fn a_panic_gives_its_job_back_and_the_thread_goes_on() {
+        let (inbox, jobs) = mpsc::channel();
+        let (done, mut results) = async_mpsc::unbounded_channel();
+        let verify = |job: &Job| {
+            assert!(job.id.is_multiple_of(2), "this one is meant to panic");
+            let outcome = Outcome::Denied(Denied { refusal: Refusal::Expired, issuer: None, who: None, rule: None });
+            Found { snapshot_generation: 7, outcome }
+        };
+        let thread = thread::spawn(move || work(&jobs, &done, verify));
+        for id in 1..=4 {
+            inbox.send(job(id)).unwrap();
+        }
+        drop(inbox);
+        let back: Vec<_> = std::iter::from_fn(|| results.blocking_recv())
+            .map(|done| (done.job.id, done.found.map(|found| found.snapshot_generation)))
+            .collect();
+        assert_eq!(back, [(1, None), (2, Some(7)), (3, None), (4, Some(7))]);
+        thread.join().unwrap();
+    }
+
+    fn job(id: u64) -> Job {
+        let source = "192.0.2.1".parse().unwrap();
+        Job { id, knock: Knock { form: Form::Bare, token: "a.b.c".to_owned(), source, received: BootTime(0) } }
     }
 }

@@ -1,7 +1,5 @@
 //! The program on an interface.
 
-use std::path::PathBuf;
-
 use aya::programs::{
     ProgramError, Xdp, XdpMode,
     links::{FdLink, PinnedLink},
@@ -10,6 +8,7 @@ use aya::programs::{
 
 use super::{
     error::{DataPathError, os_error},
+    interfaces,
     pins::PinDir,
 };
 use crate::config::AttachMode;
@@ -75,25 +74,18 @@ impl Attachment {
     }
 }
 
-pub(super) fn attach(
-    program: &mut Xdp,
-    pins: &PinDir,
-    interface: &str,
-    mode: AttachMode,
-) -> Result<Attachment, DataPathError> {
-    let ifindex = nix::net::if_::if_nametoindex(interface)
-        .map_err(|_no_such_device| DataPathError::NoInterface(interface.to_owned()))?;
-    let attached = |hook, why| Attached { interface: interface.to_owned(), ifindex, hook, why };
-    if let Some((path, hook)) = pins.find_link(ifindex)
-        && adopt(program, interface, path)?
-    {
-        return Ok(Attachment { attached: attached(hook, None), loose: None });
-    }
+/// Attaches to an interface on which no pinned link is; that one is for [`adopt`].
+pub(super) fn attach(program: &mut Xdp, interface: &str, mode: AttachMode) -> Result<Attachment, DataPathError> {
+    let ifindex = index(interface)?;
+    let attachment = |hook, why, link| Attachment {
+        attached: Attached { interface: interface.to_owned(), ifindex, hook, why },
+        loose: Some(link),
+    };
     let (hook, why) = match mode {
         AttachMode::Driver => (Hook::Driver, None),
         AttachMode::Generic => (Hook::Generic, None),
         AttachMode::Auto => match attach_hook(program, interface, ifindex, Hook::Driver) {
-            Ok(link) => return Ok(Attachment { attached: attached(Hook::Driver, None), loose: Some(link) }),
+            Ok(link) => return Ok(attachment(Hook::Driver, None, link)),
             Err(DataPathError::Attach { source, .. }) => {
                 (Hook::Generic, Some(format!("the driver's hook was refused: {}", root(&source))))
             }
@@ -101,11 +93,14 @@ pub(super) fn attach(
         },
     };
     let link = attach_hook(program, interface, ifindex, hook)?;
-    Ok(Attachment { attached: attached(hook, why), loose: Some(link) })
+    Ok(attachment(hook, why, link))
 }
 
-/// Switches a pinned link over to the new program in one step. False when the link is dead (its device went away).
-fn adopt(program: &mut Xdp, interface: &str, path: PathBuf) -> Result<bool, DataPathError> {
+/// Switches a pinned link over to the new program in one step. `None` where there is none, or a dead one, whose device
+/// went away: its pin is removed.
+pub(super) fn adopt(program: &mut Xdp, pins: &PinDir, interface: &str) -> Result<Option<Attachment>, DataPathError> {
+    let ifindex = index(interface)?;
+    let Some((path, hook)) = pins.find_link(ifindex) else { return Ok(None) };
     let link_error = |source| DataPathError::Link { interface: interface.to_owned(), source };
     let pinned = PinnedLink::from_pin(&path).map_err(link_error)?;
     let link = XdpLink::try_from(FdLink::from(pinned)).map_err(link_error)?;
@@ -113,21 +108,39 @@ fn adopt(program: &mut Xdp, interface: &str, path: PathBuf) -> Result<bool, Data
         Ok(id) => {
             // The pin keeps the link; this process need not.
             drop(program.take_link(id));
-            Ok(true)
         }
         Err(source) if os_error(&source) == Some(nix::Error::ENOLINK as i32) => {
             std::fs::remove_file(&path).map_err(|source| DataPathError::Pins { path, source })?;
-            Ok(false)
+            return Ok(None);
         }
-        Err(source) => Err(DataPathError::Attach { interface: interface.to_owned(), mode: "adopted", source }),
+        Err(source) => return Err(DataPathError::Attach { interface: interface.to_owned(), mode: "adopted", source }),
     }
+    let programs = on_device(ifindex)?;
+    let id = program.info().map_err(DataPathError::verifier)?.id();
+    if !programs.contains(&id) {
+        // The index is that of a device in another network namespace, where this link is at work.
+        return Err(DataPathError::OtherNamespace(path));
+    }
+    let attached = Attached { interface: interface.to_owned(), ifindex, hook, why: None };
+    Ok(Some(Attachment { attached, loose: None }))
+}
+
+fn index(interface: &str) -> Result<u32, DataPathError> {
+    nix::net::if_::if_nametoindex(interface).map_err(|_no_such_device| DataPathError::NoInterface(interface.to_owned()))
+}
+
+fn on_device(ifindex: u32) -> Result<Vec<u32>, DataPathError> {
+    let devices = interfaces::list().map_err(DataPathError::Devices)?;
+    let device = devices.into_iter().find(|device| device.index == ifindex);
+    Ok(device.map(|device| device.xdp_programs).unwrap_or_default())
 }
 
 fn attach_hook(program: &mut Xdp, interface: &str, ifindex: u32, hook: Hook) -> Result<FdLink, DataPathError> {
     let refused = |source: ProgramError| {
         let code = os_error(&source);
         if [nix::Error::EBUSY as i32, nix::Error::EEXIST as i32].into_iter().any(|busy| code == Some(busy)) {
-            DataPathError::Busy(interface.to_owned())
+            let programs = on_device(ifindex).unwrap_or_default();
+            DataPathError::Busy { interface: interface.to_owned(), programs }
         } else {
             DataPathError::Attach { interface: interface.to_owned(), mode: hook.as_str(), source }
         }

@@ -13,8 +13,11 @@ use jpat_common::settings::MAX_PREFIXES;
 #[derive(Debug, thiserror::Error)]
 pub enum DataPathError {
     /// The pin directory is not on a bpffs.
-    #[error("{} is not on a BPF file system\n  remedy: mount -t bpf bpf /sys/fs/bpf, or name a directory on one in `pins`", .0.display())]
+    #[error("{} is not on a BPF file system\n  remedy: mount -t bpf bpf /sys/fs/bpf, or name a directory on one in `pins`; `ip netns exec` hides it, `nsenter --net=` does not", .0.display())]
     NoBpffs(PathBuf),
+    /// The pin directory is the root of a BPF file system, which others use as well.
+    #[error("`pins` must be a directory of its own, not the root {}\n  remedy: pins = \"{}/jpat\"", .0.display(), .0.display())]
+    MountRoot(PathBuf),
     /// The pin directory cannot be made or read.
     #[error("pin directory {}: {source}", path.display())]
     Pins {
@@ -63,9 +66,20 @@ pub enum DataPathError {
     NoInterface(String),
     /// Somebody else's program is there.
     #[error(
-        "another XDP program is attached to {0}\n  remedy: see `ip link show dev {0}`; detach it, or leave {0} out of `listen.interfaces`"
+        "another XDP program is attached to {interface} (id {programs:?})\n  remedy: see `ip link show dev {interface}`; detach it, or leave {interface} out of `listen.interfaces`"
     )]
-    Busy(String),
+    Busy {
+        /// The interface.
+        interface: String,
+        /// Ids of the programs on it.
+        programs: Vec<u32>,
+    },
+    /// The pins are those of an instance elsewhere.
+    #[error("the link pinned as {} is at work in another network namespace\n  remedy: give each instance its own `pins`", .0.display())]
+    OtherNamespace(PathBuf),
+    /// The devices cannot be listed.
+    #[error("listing the network devices")]
+    Devices(#[source] io::Error),
     /// The hook cannot be had.
     #[error("attaching to {interface} ({mode} mode)")]
     Attach {

@@ -25,6 +25,8 @@ pub struct Device {
     pub kind: Option<String>,
     /// What it is a port of (`IFLA_INFO_SLAVE_KIND`): "bridge", "bond".
     pub port_of: Option<String>,
+    /// Ids of the XDP programs on it.
+    pub xdp_programs: Vec<u32>,
 }
 
 impl Device {
@@ -103,7 +105,7 @@ mod tests {
 
     fn device(name: &str, hardware: u16, kind: Option<&str>, port_of: Option<&str>) -> Device {
         let (kind, port_of) = (kind.map(str::to_owned), port_of.map(str::to_owned));
-        Device { name: name.into(), index: 1, hardware, up: true, kind, port_of }
+        Device { name: name.into(), index: 1, hardware, up: true, kind, port_of, xdp_programs: Vec::new() }
     }
 
     fn host() -> Vec<Device> {

@@ -4,7 +4,7 @@
 
 use std::{
     fs, io,
-    os::unix::fs::DirBuilderExt as _,
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
     path::{Path, PathBuf},
 };
 
@@ -34,13 +34,16 @@ impl PinDir {
     /// Checks that the directory lies on a bpffs. Makes nothing yet.
     ///
     /// # Errors
-    /// [`DataPathError::NoBpffs`].
+    /// [`DataPathError::NoBpffs`]; [`DataPathError::MountRoot`].
     pub fn new(instance: &Path) -> Result<Self, DataPathError> {
         let existing = instance.ancestors().find(|dir| dir.exists()).unwrap_or(Path::new("/"));
         match statfs(existing) {
             Ok(found) if found.filesystem_type() == BPF_FS_MAGIC => {}
             Ok(_) => return Err(DataPathError::NoBpffs(instance.to_owned())),
             Err(error) => return Err(DataPathError::Pins { path: existing.to_owned(), source: error.into() }),
+        }
+        if is_mount_root(instance) {
+            return Err(DataPathError::MountRoot(instance.to_owned()));
         }
         Ok(Self { instance: instance.to_owned(), dir: instance.join(format!("v{ABI_VERSION}")) })
     }
@@ -134,15 +137,24 @@ impl PinDir {
         Ok(removed)
     }
 
-    /// Removes everything of this instance, of every ABI version: links first, so that no program is left without its maps.
+    /// Whether an earlier controller died while it pinned for the first time: some maps, and nothing at work on them.
+    #[must_use]
+    pub fn is_partial(&self) -> bool {
+        self.has_maps() && !self.has_links() && !map_name::PINNED.iter().all(|name| self.map(name).exists())
+    }
+
+    /// Removes the pins of this instance, of every ABI version: links first, so that no program is left without its maps.
+    /// Files that JPAT did not make stay.
     ///
     /// # Errors
     /// The first pin that could not be removed; the others were.
-    pub fn remove_all(&self) -> Result<Removed, DataPathError> {
+    pub fn clear(&self) -> Result<Removed, DataPathError> {
         let mut removed = Removed::default();
         let mut failed = None;
         let versions = entries(&self.instance).map_err(|source| self.error(&self.instance, source))?;
+        let versions: Vec<_> = versions.into_iter().filter(|dir| is_version(dir)).collect();
         let mut pins: Vec<_> = versions.iter().flat_map(|dir| entries(dir).unwrap_or_default()).collect();
+        pins.retain(|path| is_link(path) || is_map(path));
         pins.sort_by_key(|path| !is_link(path));
         for path in pins {
             match fs::remove_file(&path) {
@@ -151,12 +163,24 @@ impl PinDir {
                 Err(source) => failed = Some(self.error(&path, source)),
             }
         }
-        for dir in versions.iter().chain([&self.instance]).filter(|dir| dir.exists()) {
+        for dir in &versions {
             if let Err(source) = fs::remove_dir(dir) {
                 failed = failed.or_else(|| Some(self.error(dir, source)));
             }
         }
         failed.map_or(Ok(removed), Err)
+    }
+
+    /// As [`Self::clear`], and the directory itself as well.
+    ///
+    /// # Errors
+    /// As [`Self::clear`].
+    pub fn remove(&self) -> Result<Removed, DataPathError> {
+        let removed = self.clear()?;
+        match fs::remove_dir(&self.instance) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.error(&self.instance, error)),
+            Ok(()) | Err(_) => Ok(removed),
+        }
     }
 
     fn links(&self) -> Result<Vec<(u32, PathBuf)>, DataPathError> {
@@ -167,6 +191,21 @@ impl PinDir {
     fn error(&self, path: &Path, source: io::Error) -> DataPathError {
         DataPathError::Pins { path: path.to_owned(), source }
     }
+}
+
+/// Other programs have their pins there.
+fn is_mount_root(dir: &Path) -> bool {
+    let device = |dir: &Path| fs::metadata(dir).ok().map(|found| found.dev());
+    dir.parent().is_none_or(|parent| dir.exists() && device(dir) != device(parent))
+}
+
+fn is_version(dir: &Path) -> bool {
+    let digits = dir.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_prefix('v'));
+    digits.is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+fn is_map(path: &Path) -> bool {
+    path.file_name().and_then(|name| name.to_str()).is_some_and(|name| map_name::PINNED.contains(&name))
 }
 
 fn is_link(path: &Path) -> bool {

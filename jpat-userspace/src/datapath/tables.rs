@@ -50,6 +50,7 @@ pub struct Rules {
 pub struct Prepared {
     rules: Rules,
     slot: u32,
+    always_allowed_before: BTreeSet<IpNet>,
 }
 
 impl Rules {
@@ -139,7 +140,7 @@ impl Tables {
             .add_prefixes(map_name::DESTINATIONS, rules.judged())
             .and_then(|()| self.add_prefixes(map_name::ALWAYS_ALLOW, &rules.always_allow));
         match added {
-            Ok(()) => Ok(Prepared { rules, slot }),
+            Ok(()) => Ok(Prepared { rules, slot, always_allowed_before: before }),
             Err(error) => {
                 self.retain_prefixes(map_name::ALWAYS_ALLOW, &before)?;
                 Err(error)
@@ -147,12 +148,12 @@ impl Tables {
         }
     }
 
-    /// Brings prepared rules into force in `mode` and `generation`, with one write; then removes what is left of the old.
+    /// Brings prepared rules into force in `mode` and `generation`, with one write.
     ///
     /// # Errors
-    /// The kernel's refusal.
-    pub fn switch(&mut self, prepared: Prepared, mode: u32, generation: u32) -> Result<(), DataPathError> {
-        let Prepared { rules, slot } = prepared;
+    /// The kernel's refusal; the old rules are in force as they were.
+    pub fn switch(&mut self, prepared: &Prepared, mode: u32, generation: u32) -> Result<(), DataPathError> {
+        let Prepared { rules, slot, .. } = prepared;
         let flags = [
             (rules.destinations.is_none(), settings::FLAG_ANY_DESTINATION),
             (!rules.always_allow.is_empty(), settings::FLAG_ALWAYS_ALLOW),
@@ -161,14 +162,29 @@ impl Tables {
         self.write_settings(&Settings {
             max_ttl_ns: u64::try_from(rules.max_ttl.as_nanos()).unwrap_or(0),
             mode,
-            slot,
+            slot: *slot,
             generation,
             flags: flags.into_iter().filter(|(is_set, _)| *is_set).fold(0, |flags, (_, flag)| flags | flag),
             knock_port: rules.knock_port.to_be_bytes(),
             reserved: [0; 6],
-        })?;
-        self.retain_prefixes(map_name::ALWAYS_ALLOW, &rules.always_allow)?;
-        self.retain_prefixes(map_name::DESTINATIONS, rules.judged())
+        })
+    }
+
+    /// Removes what is left of the rules before, after the switch.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn finish(&mut self, prepared: Prepared) -> Result<(), DataPathError> {
+        self.retain_prefixes(map_name::ALWAYS_ALLOW, &prepared.rules.always_allow)?;
+        self.retain_prefixes(map_name::DESTINATIONS, prepared.rules.judged())
+    }
+
+    /// Takes prepared rules back that were not switched to.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn abandon(&mut self, prepared: Prepared) -> Result<(), DataPathError> {
+        self.retain_prefixes(map_name::ALWAYS_ALLOW, &prepared.always_allowed_before)
     }
 
     /// Makes the judged destinations exactly these.

@@ -43,7 +43,10 @@ impl Display for Explanation {
                 for open in services {
                     writeln!(f, "OPENS {} until {}", open.service, open.until)?;
                 }
-                writeln!(f, "Whether the token was used before is known to the running controller alone.")
+                writeln!(
+                    f,
+                    "Whether the token was used before, or with replay = once is older than that controller, only the controller knows."
+                )
             }
             Decision::Refused { refusal, rule } => {
                 write!(f, "REFUSED {refusal}")?;

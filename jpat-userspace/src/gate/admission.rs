@@ -1,6 +1,6 @@
 //! What is refused before anything is decoded: budgets, and a bound on what waits for verification.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 
 use crate::{
     clock::BootTime,
@@ -11,8 +11,6 @@ use crate::{
 };
 
 const SECOND: u64 = 1_000_000_000;
-/// Refusals of strangers that the audit log gets a second; the rest is counted.
-const SAMPLED_PER_SECOND: usize = 10;
 
 /// Lets knocks in, and knows which of them wait for their outcome.
 #[derive(Debug)]
@@ -92,32 +90,6 @@ impl Bucket {
     }
 }
 
-/// Chooses which refusals of strangers get a line: at most ten in any second.
-#[derive(Debug)]
-pub(super) struct Sampler {
-    recent: VecDeque<BootTime>,
-    suppressed: u64,
-}
-
-impl Sampler {
-    pub(super) const fn new() -> Self {
-        Self { recent: VecDeque::new(), suppressed: 0 }
-    }
-
-    /// How many were left out since the last line, if this one gets a line.
-    pub(super) fn sample(&mut self, now: BootTime) -> Option<u64> {
-        while self.recent.front().is_some_and(|line| now.0.saturating_sub(line.0) >= SECOND) {
-            self.recent.pop_front();
-        }
-        if self.recent.len() >= SAMPLED_PER_SECOND {
-            self.suppressed = self.suppressed.saturating_add(1);
-            return None;
-        }
-        self.recent.push_back(now);
-        Some(std::mem::take(&mut self.suppressed))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -130,18 +102,5 @@ mod tests {
                 [0, SECOND / 2, 100 * SECOND].map(|now| (0..5_000).filter(|_| bucket.take(BootTime(now))).count());
             assert_eq!(taken, expected, "rate {rate}");
         }
-    }
-
-    #[test]
-    fn no_second_holds_more_than_ten_samples_and_none_is_lost_from_the_count() {
-        let mut sampler = Sampler::new();
-        let step = SECOND / 100;
-        let lines: Vec<_> =
-            (0..1_000).filter_map(|at| sampler.sample(BootTime(at * step)).map(|more| (at * step, more))).collect();
-        for window in lines.windows(SAMPLED_PER_SECOND + 1) {
-            assert!(window[SAMPLED_PER_SECOND].0 - window[0].0 >= SECOND);
-        }
-        let told: u64 = lines.iter().map(|(_, more)| more + 1).sum();
-        assert_eq!(told + sampler.suppressed, 1_000);
     }
 }

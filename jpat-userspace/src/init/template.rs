@@ -25,7 +25,8 @@ pub(super) fn render(values: &Values<'_>) -> String {
         r#"# JPAT: first configuration, written by `jpatd init`. `jpatd schema` lists every key; `jpatd check` reads this file.
 
 # "audit" counts what would be dropped and drops nothing but knocks. When the counters are as you expect:
-# `jpatd run --try 60s` with "enforce" rolls back by itself unless you say `jpat confirm`.
+# stop the controller, write "enforce" and start it with `--try 60s`: it rolls back by itself unless you say `jpat confirm`.
+# Connections that stand at that moment have no grant and are cut.
 mode = "audit"
 
 [listen]
@@ -37,6 +38,7 @@ port = 1337                     # UDP; knocks are taken here
 sources = {peer}  # {of_peer}
 
 # Who issues tokens. This one is local: its private keys lie in issuer/, next to this file, and are not needed by jpatd.
+# After `jpat issuer keys generate`: `jpat issuer keys jwks --dir issuer > jwks.json`, then `jpat reload`.
 [[issuer]]
 name = "local"
 issuer = {issuer}
@@ -44,14 +46,15 @@ audience = [{audience}]
 algorithms = ["ES256"]
 keys = {{ jwks_file = {keys} }}
 accept = ["bare"]               # the token crosses the network in the clear: keep it short-lived
-replay = "once"                 # each token opens once
+replay = "once"                 # each token opens once, and none from before the controller's start does
+leeway = "0s"                   # the issuer has this host's own clock
 
 # What is protected, for whom, for how long.
 [[service]]
 name = "ssh"
 ports = ["tcp/22"]
 allow = {rule}
-ttl = "30s"                     # connections end with their grant in this version; knock again to renew
+ttl = "30s"                     # connections end with their grant in this version; a new token renews it
 "#
     )
 }

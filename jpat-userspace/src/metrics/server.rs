@@ -9,11 +9,15 @@ use axum::{
     response::IntoResponse,
     routing::get,
 };
+use hyper::server::conn::http1;
+use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use tokio::{
     net::TcpListener,
     sync::{mpsc, oneshot},
     time::timeout,
 };
+
+use crate::connections::{Connections, accept_failed};
 
 /// What the runtime is asked for.
 #[derive(Debug)]
@@ -29,19 +33,42 @@ pub enum Probe {
 /// A loop that does not answer within this time is not alive.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// Connections at a time. Beyond that the oldest makes room.
+const PLACES: usize = 64;
+
+/// Longest life of a connection: one request and its answer.
+const LIFE: Duration = Duration::from_secs(10);
+
+/// Longest head of a request, in bytes.
+const MAX_HEAD: usize = 16 * 1024;
+
 type Probes = mpsc::Sender<Probe>;
 
-/// Serves until the process ends.
-///
-/// # Errors
-/// What the listener said.
-pub async fn serve(listener: TcpListener, probes: Probes) -> std::io::Result<()> {
+/// Serves until the runtime is gone.
+pub async fn serve(listener: TcpListener, probes: Probes) {
     let router = Router::new()
         .route("/metrics", get(metrics))
         .route("/livez", get(live))
         .route("/readyz", get(ready))
-        .with_state(probes);
-    axum::serve(listener, router).await
+        .with_state(probes.clone());
+    let service = TowerToHyperService::new(router);
+    let mut http = http1::Builder::new();
+    // A scrape has a connection of its own: none has to be kept for the next.
+    http.keep_alive(false).max_buf_size(MAX_HEAD);
+    let mut connections = Connections::new(PLACES);
+    loop {
+        let accepted = tokio::select! {
+            () = probes.closed() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let conversation = timeout(LIFE, http.serve_connection(TokioIo::new(stream), service.clone()));
+                connections.serve(async { drop(conversation.await) }).await;
+            }
+            Err(error) => accept_failed("`admin.metrics`", &error).await,
+        }
+    }
 }
 
 async fn metrics(State(probes): State<Probes>) -> impl IntoResponse {

@@ -38,7 +38,7 @@ fn shapes() -> Vec<Row> {
         bytes("binary_garbage", "not_jws", |_| (0..=255).filter(|byte| *byte != b'.').collect()),
         bytes("plain_text", "not_jws", |_| b"GET / HTTP/1.1".to_vec()),
         bytes("two_parts", "not_jws", |token| token[..last_dot(token)].to_vec()),
-        bytes("no_signature", "not_jws", |token| token[..=last_dot(token)].to_vec()),
+        bytes("no_signature", "bad_signature", |token| token[..=last_dot(token)].to_vec()),
         bytes("encrypted_five_parts", "not_jws", |token| [token, b".a.b"].concat()),
         bytes("truncated_signature", "bad_signature", |token| token[..token.len() - 2].to_vec()),
         bytes("spare_bits_set", "bad_base64", |token| {

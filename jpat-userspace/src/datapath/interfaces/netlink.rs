@@ -11,6 +11,9 @@ const RTM_NEWLINK: u16 = 16;
 const RTM_GETLINK: u16 = 18;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_LINKINFO: u16 = 18;
+const IFLA_XDP: u16 = 43;
+/// `IFLA_XDP_PROG_ID`, `IFLA_XDP_DRV_PROG_ID`, `IFLA_XDP_SKB_PROG_ID`
+const XDP_PROGRAMS: std::ops::RangeInclusive<u16> = 4..=6;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_SLAVE_KIND: u16 = 4;
 const IFF_UP: u32 = 1;
@@ -31,10 +34,15 @@ fn device(message: Message<'_>) -> Option<Device> {
         up: u32::from_ne_bytes([f0, f1, f2, f3]) & IFF_UP != 0,
         kind: None,
         port_of: None,
+        xdp_programs: Vec::new(),
     };
     for (kind, value) in attributes(body.get(INFO..)?) {
         match kind {
             IFLA_IFNAME => device.name = text(value),
+            IFLA_XDP => {
+                let ids = attributes(value).filter(|(kind, _)| XDP_PROGRAMS.contains(kind));
+                device.xdp_programs.extend(ids.filter_map(|(_, id)| Some(u32::from_ne_bytes(*id.first_chunk()?))));
+            }
             IFLA_LINKINFO => {
                 for (kind, value) in attributes(value) {
                     match kind {
