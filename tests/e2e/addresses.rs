@@ -1,7 +1,5 @@
 //! `destinations = "local"` is what the kernel takes for its own, now and later: promise P2.
 
-#![expect(clippy::print_stdout, reason = "what was measured")]
-
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::atomic::{AtomicBool, Ordering::Relaxed},
