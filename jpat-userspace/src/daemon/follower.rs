@@ -2,7 +2,12 @@
 
 use std::time::Duration;
 
-use crate::clock::BootTime;
+use super::runtime::Runtime;
+use crate::{
+    clock::{self, BootTime},
+    config::Destinations,
+    datapath::addresses::{Changes, Told},
+};
 
 /// Between attempts while the addresses cannot be read.
 const RETRY: Duration = Duration::from_secs(1);
@@ -56,6 +61,33 @@ impl Follower {
                  judged, so forwarded traffic to protected ports is dropped"
             )
         })
+    }
+}
+
+impl Runtime {
+    /// Takes what the kernel told.
+    pub(super) fn on_changes(&mut self, changes: &Changes) -> Told {
+        let told = changes.drain();
+        if told.is_change {
+            self.follower.handle_change(clock::now().boot);
+        }
+        told
+    }
+
+    /// Brings this host's addresses into force, as they are now.
+    pub(super) fn follow_addresses(&mut self) {
+        let began = clock::now().boot;
+        let result = match self.snapshot().config.listen.destinations {
+            Destinations::Local => self.core.judge_local(),
+            Destinations::Any | Destinations::Prefixes(_) => Ok(()),
+        };
+        let result = result.map_err(|error| format!("{:#}", anyhow::Error::from(error)));
+        if self.follower.handle_result(result, began, clock::now().boot) {
+            match self.follower.alarm() {
+                Some(alarm) => tracing::error!("{alarm}"),
+                None => tracing::info!("this host's addresses are followed again"),
+            }
+        }
     }
 }
 

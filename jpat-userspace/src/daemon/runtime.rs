@@ -22,7 +22,7 @@ use super::{
 use crate::{
     admin::{self, server::Asked},
     clock::{self, BootTime, Now},
-    config::{Admin, Destinations},
+    config::Admin,
     datapath::{addresses, ring::Ring},
     keyring::{
         Held, cache,
@@ -203,11 +203,7 @@ impl Runtime {
                 biased;
                 guard = sources.addresses.readable() => {
                     let mut guard = guard.context("address changes")?;
-                    let told = guard.get_inner().drain();
-                    if told.is_change {
-                        self.follower.handle_change(clock::now().boot);
-                    }
-                    if told.is_all {
+                    if self.on_changes(guard.get_inner()).is_all {
                         guard.clear_ready();
                     }
                 }
@@ -347,22 +343,6 @@ impl Runtime {
                 keys: Arc::new(old.keys.as_ref().clone().with(issuer, held)),
                 service_ids: Arc::clone(&old.service_ids),
             }));
-        }
-    }
-
-    /// Brings this host's addresses into force, as they are now.
-    pub(super) fn follow_addresses(&mut self) {
-        let began = clock::now().boot;
-        let result = match self.snapshots.load().config.listen.destinations {
-            Destinations::Local => self.core.judge_local(),
-            Destinations::Any | Destinations::Prefixes(_) => Ok(()),
-        };
-        let result = result.map_err(|error| format!("{:#}", anyhow::Error::from(error)));
-        if self.follower.handle_result(result, began, clock::now().boot) {
-            match self.follower.alarm() {
-                Some(alarm) => tracing::error!("{alarm}"),
-                None => tracing::info!("this host's addresses are followed again"),
-            }
         }
     }
 

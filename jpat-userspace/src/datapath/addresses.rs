@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use jpat_common::settings::MAX_PREFIXES;
 use nix::sys::socket::SockaddrStorage;
 
-pub use self::changes::Changes;
+pub use self::changes::{Changes, Told};
 use super::error::DataPathError;
 
 /// What this network namespace takes for its own: the addresses of all interfaces and the broadcast addresses that

@@ -42,7 +42,9 @@ impl Changes {
     pub fn subscribe() -> Result<Self, DataPathError> {
         let open = || {
             let fd = netlink::open(SockFlag::SOCK_NONBLOCK)?;
-            setsockopt(&fd, sockopt::RcvBuf, &RECEIVE_BUFFER)?;
+            // Without CAP_NET_ADMIN rmem_max is the limit.
+            setsockopt(&fd, sockopt::RcvBufForce, &RECEIVE_BUFFER)
+                .or_else(|_not_permitted| setsockopt(&fd, sockopt::RcvBuf, &RECEIVE_BUFFER))?;
             bind(fd.as_raw_fd(), &NetlinkAddr::new(0, GROUPS))?;
             Ok(Self(fd))
         };
