@@ -10,10 +10,13 @@ mod core;
 mod follower;
 mod lock;
 mod lockout;
+mod keys;
 mod offline;
+mod probes;
 mod reload;
 mod requests;
 mod runtime;
+mod sources;
 mod watch;
 mod workers;
 
@@ -26,7 +29,8 @@ pub use self::lock::{Lock, LockError};
 use self::{
     core::Core,
     load::Loaded,
-    runtime::{Listeners, Runtime, Signals},
+    runtime::Runtime,
+    sources::{Listeners, Signals},
 };
 use crate::{
     audit::AuditLog,

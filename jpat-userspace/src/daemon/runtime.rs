@@ -6,8 +6,6 @@ use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use tokio::{
     io::unix::AsyncFd,
-    net::{TcpListener, UnixListener},
-    signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, watch},
 };
 
@@ -15,7 +13,9 @@ use super::{
     Options,
     core::Core,
     follower::Follower,
+    keys::Answer,
     reload,
+    sources::{Listeners, Signals},
     watch::readable,
     workers::{Done, Found, Workers},
 };
@@ -25,9 +25,8 @@ use crate::{
     config::Admin,
     datapath::{addresses, ring::Ring},
     keyring::{
-        Held, cache,
-        fetch::{self, FetchError, Fetched},
-        refresh::{Fetch, Refresher, is_remote},
+        fetch,
+        refresh::{Refresher, is_remote},
     },
     metrics::{self, server::Probe},
     refusal::Refusal,
@@ -49,43 +48,6 @@ pub(super) struct Parts {
     pub(super) listeners: Listeners,
     pub(super) signals: Signals,
     pub(super) started: Now,
-}
-
-/// What ends the loop, and what makes it read its configuration again.
-pub(super) struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hangup: Signal,
-}
-
-impl Signals {
-    pub(super) fn catch() -> std::io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hangup: signal(SignalKind::hangup())?,
-        })
-    }
-}
-
-/// Sockets, opened before anything is attached: a port that is taken must not leave a host without its controller.
-pub(super) struct Listeners {
-    admin: UnixListener,
-    metrics: Option<TcpListener>,
-}
-
-impl Listeners {
-    pub(super) async fn open(admin: &Admin) -> anyhow::Result<Self> {
-        let metrics = match admin.metrics {
-            Some(address) => {
-                Some(TcpListener::bind(address).await.with_context(|| format!("`admin.metrics` on {address}"))?)
-            }
-            None => None,
-        };
-        let socket = admin::server::bind(&admin.socket);
-        let admin = socket.with_context(|| format!("`admin.socket` {}", admin.socket.display()))?;
-        Ok(Self { admin, metrics })
-    }
 }
 
 /// How the loop ended.
@@ -110,13 +72,10 @@ pub(super) struct Runtime {
     pub(super) http: Option<reqwest::Client>,
     /// What ends the loop.
     pub(super) fatal: Option<String>,
-    fetched: mpsc::UnboundedSender<Answer>,
+    pub(super) fetched: mpsc::UnboundedSender<Answer>,
     /// Why the last fetch of an issuer's keys failed.
     pub(super) fetch_errors: BTreeMap<String, String>,
 }
-
-/// What a fetch brought.
-type Answer = (Fetch, Result<Fetched, FetchError>);
 
 /// Where events come from.
 struct Sources {
@@ -255,21 +214,7 @@ impl Runtime {
         if self.core.gate.poll_timeout().is_some_and(|due| due <= now.boot) {
             self.core.gate.handle_timeout(now);
         }
-        if self.refresher.poll_timeout().is_some_and(|due| due <= now.boot) {
-            let config = Arc::clone(&self.snapshots.load().config);
-            for due in self.refresher.handle_due(now.boot) {
-                let Some(issuer) = config.issuers.iter().find(|issuer| issuer.name == due.issuer).cloned() else {
-                    continue;
-                };
-                let Some(http) = self.http.clone() else { continue };
-                let fetched = self.fetched.clone();
-                tokio::spawn(async move {
-                    let result = fetch::fetch(&http, &issuer).await;
-                    // The loop is gone only when the process ends.
-                    drop(fetched.send((due, result)));
-                });
-            }
-        }
+        self.fetch_due(now);
     }
 
     fn verify(&mut self, job: Job) {
@@ -300,52 +245,6 @@ impl Runtime {
         self.settle();
     }
 
-    fn on_fetched(&mut self, (fetch, result): Answer) {
-        let now = clock::now();
-        if !self.refresher.handle_result(&fetch, &result, now.boot) {
-            return;
-        }
-        let config = Arc::clone(&self.snapshots.load().config);
-        let Some(issuer) = config.issuers.iter().find(|issuer| issuer.name == fetch.issuer) else { return };
-        let name = &issuer.name;
-        match result {
-            Ok(fetched) => {
-                for key in &fetched.ignored {
-                    tracing::debug!("issuer {name}: a key is left out: {key}");
-                }
-                if let Err(error) = cache::store(&config.state, issuer, &fetched, now.unix) {
-                    tracing::warn!("issuer {name}: {error}");
-                }
-                let (count, known) = (fetched.keys.keys().len(), self.snapshots.load().keys.held(name).is_some());
-                if self.fetch_errors.remove(name).is_some() || !known {
-                    tracing::info!("issuer {name}: {count} keys from {}", fetched.jwks_uri);
-                }
-                self.replace_keys(name, Held { keys: Arc::new(fetched.keys), fetched: now.unix });
-            }
-            Err(error) => {
-                let error = error.to_string();
-                if self.fetch_errors.get(name) != Some(&error) {
-                    tracing::warn!("issuer {name}: {error}");
-                }
-                self.fetch_errors.insert(name.clone(), error);
-            }
-        }
-    }
-
-    /// New keys do not raise the snapshot's generation: what they would decide otherwise was decided rightly.
-    fn replace_keys(&self, issuer: &str, held: Held) {
-        let old = self.snapshots.load();
-        if old.config.issuers.iter().any(|configured| configured.name == issuer) {
-            self.snapshots.store(Arc::new(Snapshot {
-                generation: old.generation,
-                config: Arc::clone(&old.config),
-                policy: Arc::clone(&old.policy),
-                keys: Arc::new(old.keys.as_ref().clone().with(issuer, held)),
-                service_ids: Arc::clone(&old.service_ids),
-            }));
-        }
-    }
-
     fn on_hangup(&mut self) {
         if let Err(error) = self.core.audit.reopen() {
             tracing::error!("{error}");
@@ -370,38 +269,6 @@ impl Runtime {
             (None, false) => tracing::info!("stopping; enforcement stays in place (`jpatd detach` takes it away)"),
         }
         End { exit: ExitCode::SUCCESS, detach }
-    }
-
-    /// Why knocks would not be answered as they should.
-    pub(super) fn unready(&self) -> Vec<String> {
-        let (snapshot, now) = (self.snapshots.load(), clock::now());
-        let mut reasons = Vec::new();
-        match self.core.datapath.lost() {
-            Ok(lost) => reasons.extend(lost.iter().map(|interface| {
-                format!("the program is not attached to {interface} any more: restart the controller")
-            })),
-            Err(error) => reasons.push(format!("whether the program is attached is not known: {error}")),
-        }
-        if self.trial_ends.is_none() && !self.core.datapath.is_pinned() {
-            reasons.push("the pins are gone: restart the controller".to_owned());
-        }
-        if !snapshot.config.issuers.iter().any(|issuer| snapshot.keys.usable(issuer, now.unix).is_some()) {
-            reasons.push("no issuer has keys".to_owned());
-        }
-        reasons
-    }
-
-    fn view(&self) -> metrics::View {
-        metrics::View { reload_ok: self.reload_error.is_none(), ..self.core.view(&self.snapshots.load()) }
-    }
-
-    fn on_probe(&self, probe: Probe) {
-        // A prober that is gone needs no answer.
-        match probe {
-            Probe::Scrape(answer) => drop(answer.send(self.core.metrics.encode(self.view()).unwrap_or_default())),
-            Probe::Ready(answer) => drop(answer.send(self.unready())),
-            Probe::Live(answer) => drop(answer.send(())),
-        }
     }
 }
 

@@ -1,0 +1,41 @@
+//! What `/metrics` and the probes are told.
+
+use super::runtime::Runtime;
+use crate::{
+    clock,
+    metrics::{self, server::Probe},
+};
+
+impl Runtime {
+    /// Why knocks would not be answered as they should.
+    pub(super) fn unready(&self) -> Vec<String> {
+        let (snapshot, now) = (self.snapshots.load(), clock::now());
+        let mut reasons = Vec::new();
+        match self.core.datapath.lost() {
+            Ok(lost) => reasons.extend(lost.iter().map(|interface| {
+                format!("the program is not attached to {interface} any more: restart the controller")
+            })),
+            Err(error) => reasons.push(format!("whether the program is attached is not known: {error}")),
+        }
+        if self.trial_ends.is_none() && !self.core.datapath.is_pinned() {
+            reasons.push("the pins are gone: restart the controller".to_owned());
+        }
+        if !snapshot.config.issuers.iter().any(|issuer| snapshot.keys.usable(issuer, now.unix).is_some()) {
+            reasons.push("no issuer has keys".to_owned());
+        }
+        reasons
+    }
+
+    fn view(&self) -> metrics::View {
+        metrics::View { reload_ok: self.reload_error.is_none(), ..self.core.view(&self.snapshots.load()) }
+    }
+
+    pub(super) fn on_probe(&self, probe: Probe) {
+        // A prober that is gone needs no answer.
+        match probe {
+            Probe::Scrape(answer) => drop(answer.send(self.core.metrics.encode(self.view()).unwrap_or_default())),
+            Probe::Ready(answer) => drop(answer.send(self.unready())),
+            Probe::Live(answer) => drop(answer.send(())),
+        }
+    }
+}
