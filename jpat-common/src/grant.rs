@@ -8,6 +8,10 @@ use crate::{
 /// Most services one instance can have: ids are `1..MAX_SERVICES`, 0 means "no service".
 pub const MAX_SERVICES: u32 = 256;
 
+/// Entries of the grant map that each possible CPU may hold back, and that live grants therefore leave free: a full LRU
+/// map evicts live entries (`LOCAL_FREE_TARGET` in kernel/bpf/bpf_lru_list.c).
+pub const HEADROOM_PER_CPU: u32 = 128;
+
 /// Number of a service, kept by name through reloads and restarts. 0 stands for "no service".
 pub type ServiceId = u32;
 

@@ -7,6 +7,8 @@ mod report;
 
 use std::collections::BTreeMap;
 
+use jpat_common::grant::HEADROOM_PER_CPU;
+
 pub use self::{
     facts::HostFacts,
     report::{Report, report},
@@ -20,8 +22,6 @@ use crate::{
     policy::Policy,
 };
 
-/// Entries that each CPU may hold back from an LRU map (`LOCAL_FREE_TARGET` in kernel/bpf/bpf_lru_list.c).
-const HELD_BACK_PER_CPU: u32 = 128;
 /// A grant map with room for fewer live grants is refused.
 const FEWEST_GRANTS: u32 = 64;
 
@@ -83,10 +83,10 @@ fn keys(config: &Config) -> Findings {
 }
 
 fn capacity(config: &Config, facts: &HostFacts, findings: &mut Findings) {
-    let needed = facts.cpus.saturating_mul(HELD_BACK_PER_CPU).saturating_add(FEWEST_GRANTS);
+    let needed = facts.cpus.saturating_mul(HEADROOM_PER_CPU).saturating_add(FEWEST_GRANTS);
     if config.limits.grants < needed {
         let message = format!(
-            "{} entries: the kernel may hold back {HELD_BACK_PER_CPU} on each of {} possible CPUs, and would evict live grants",
+            "{} entries: the kernel may hold back {HEADROOM_PER_CPU} on each of {} possible CPUs, and would evict live grants",
             config.limits.grants, facts.cpus
         );
         findings.errors.push(config.source.error("limits.grants", message, format!("use {needed} or more")));

@@ -23,7 +23,10 @@ mod workers;
 use std::{collections::BTreeMap, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use jpat_common::settings::{MODE_AUDIT, MODE_ENFORCE};
+use jpat_common::{
+    grant::HEADROOM_PER_CPU,
+    settings::{MODE_AUDIT, MODE_ENFORCE},
+};
 
 pub use self::lock::{Lock, LockError};
 use self::{
@@ -208,11 +211,10 @@ pub fn detach(config: &Config) -> anyhow::Result<datapath::pins::Removed> {
     Ok(removed)
 }
 
-/// Entries that may be in use, so that the LRU map never evicts a live one: each CPU's free list takes up to 128
-/// (`LOCAL_FREE_TARGET` in kernel/bpf/bpf_lru_list.c).
+/// Entries that may be in use, so that the LRU map never evicts a live one.
 fn usable(capacity: u32) -> u32 {
     let cpus = u32::try_from(aya::util::nr_cpus().unwrap_or(1024)).unwrap_or(1024);
-    capacity.saturating_sub(cpus.saturating_mul(128))
+    capacity.saturating_sub(cpus.saturating_mul(HEADROOM_PER_CPU))
 }
 
 const fn mode_number(mode: Mode) -> u32 {
