@@ -88,10 +88,10 @@ struct Later {
 
 /// `-o`, for every command that prints facts.
 #[derive(Args, Clone, Copy, Debug)]
-struct FormatOption {
+pub(crate) struct FormatOption {
     /// Form of the facts on standard output
     #[arg(short = 'o', long = "output", value_enum, default_value_t, value_name = "FORMAT")]
-    format: output::Format,
+    pub(crate) format: output::Format,
 }
 
 /// Why a command did not do what was asked.
@@ -171,14 +171,14 @@ impl Later {
 }
 
 /// A span of time as people write it: `30s`, `5m`, `1h 30m`.
-fn duration(text: &str) -> Result<Duration, DurationError> {
+pub(crate) fn duration(text: &str) -> Result<Duration, DurationError> {
     let span: jiff::SignedDuration = text.parse().map_err(|_syntax| DurationError)?;
     Duration::try_from(span).map_err(|_negative| DurationError)
 }
 
 #[derive(thiserror::Error, Debug)]
 #[error("expected a time span with its unit, such as 30s, 5m or 1h")]
-struct DurationError;
+pub(crate) struct DurationError;
 
 /// Runs a future on a runtime of this thread.
 fn block_on<T>(future: impl Future<Output = T>) -> Result<T, CliError> {

@@ -34,6 +34,13 @@ pub fn talk(text: &str) {
     write_line(&mut io::stderr().lock(), text);
 }
 
+/// Somebody else's text, such as a claim, so that nothing in it steers a terminal.
+#[must_use]
+pub fn printable(text: &str) -> String {
+    let escaped = |c: char| if c.is_control() { c.escape_debug().collect() } else { String::from(c) };
+    text.chars().map(escaped).collect()
+}
+
 fn write_line(to: &mut impl Write, text: &str) {
     let end = if text.ends_with('\n') { "" } else { "\n" };
     let _closed = write!(to, "{text}{end}").and_then(|()| to.flush());

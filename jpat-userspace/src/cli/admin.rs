@@ -137,7 +137,13 @@ fn text(response: &Response) -> String {
             &["SOURCE", "SERVICE", "PRINCIPAL", "LEFT", "UNTIL"],
             grants.iter().map(|grant| {
                 let Grant { source, service, principal, until, seconds_left, .. } = grant;
-                vec![source.clone(), service.clone(), printable(principal), format!("{seconds_left} s"), until.clone()]
+                vec![
+                    source.clone(),
+                    service.clone(),
+                    output::printable(principal),
+                    format!("{seconds_left} s"),
+                    until.clone(),
+                ]
             }),
         ),
         Response::Added { grant } => format!("{} opened for {} until {}", grant.service, grant.source, grant.until),
@@ -186,12 +192,6 @@ const fn name(mode: ModeName) -> &'static str {
         ModeName::Enforce => "enforce",
         ModeName::Audit => "audit",
     }
-}
-
-/// A subject is somebody else's text: nothing in it may steer a terminal.
-fn printable(text: &str) -> String {
-    let escaped = |c: char| if c.is_control() { c.escape_debug().collect() } else { String::from(c) };
-    text.chars().map(escaped).collect()
 }
 
 /// Columns as wide as their widest cell, two spaces between.

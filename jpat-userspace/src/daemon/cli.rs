@@ -9,8 +9,9 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::{Options, offline};
 use crate::{
+    cli::{self, FormatOption},
     config::schema,
-    output::{self, Format},
+    output,
 };
 
 /// Controller of JPAT, the firewall that opens for one packet with a token.
@@ -26,13 +27,6 @@ struct ConfigOption {
     /// The configuration file
     #[arg(long, env = "JPAT_CONFIG", default_value = "/etc/jpat/jpat.toml", value_name = "FILE")]
     config: PathBuf,
-}
-
-#[derive(Args, Clone, Copy, Debug)]
-struct FormatOption {
-    /// Form of the facts on standard output
-    #[arg(short = 'o', long = "output", value_enum, default_value_t, value_name = "FORMAT")]
-    format: Format,
 }
 
 #[derive(Subcommand, Debug)]
@@ -51,7 +45,7 @@ enum Command {
         #[command(flatten)]
         config: ConfigOption,
         /// Roll back after this time unless `jpat confirm`
-        #[arg(long = "try", value_name = "TIME", value_parser = duration)]
+        #[arg(long = "try", value_name = "TIME", value_parser = trial_time)]
         trial: Option<Duration>,
         /// Take enforcement away at an orderly exit
         #[arg(long)]
@@ -177,9 +171,8 @@ fn raise_open_files() {
     }
 }
 
-/// A span of time as people write it: `30s`, `5m`, `1h 30m`.
-fn duration(text: &str) -> Result<Duration, String> {
-    let span = text.parse::<jiff::SignedDuration>().ok().and_then(|span| Duration::try_from(span).ok());
-    span.filter(|span| !span.is_zero())
-        .ok_or_else(|| "expected a time span with its unit, such as 60s or 5m".to_owned())
+/// Longer than nothing: a trial that is over at once would only attach and detach.
+fn trial_time(text: &str) -> Result<Duration, String> {
+    let time = cli::duration(text).map_err(|error| error.to_string())?;
+    if time.is_zero() { Err("a trial lasts longer than 0s".to_owned()) } else { Ok(time) }
 }

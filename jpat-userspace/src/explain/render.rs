@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::{Check, Decision, Explanation};
 use crate::{
     knock::Form,
+    output::printable,
     policy::{Owner, RuleOutcome, RuleResult},
 };
 
@@ -89,12 +90,6 @@ fn rule_row(rule: &RuleResult, supposed: bool) -> [String; 3] {
 
 fn mark(word: &str, supposed: bool) -> String {
     if supposed { format!("({word})") } else { word.to_owned() }
-}
-
-/// Claims are somebody else's text: nothing in them may steer a terminal.
-fn printable(text: &str) -> String {
-    let escaped = |c: char| if c.is_control() { c.escape_debug().collect() } else { String::from(c) };
-    text.chars().map(escaped).collect()
 }
 
 impl Explanation {

@@ -4,9 +4,7 @@
 //! source that it was fetched for, and ages as the keys in memory do.
 
 use std::{
-    fs,
-    io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
+    fs, io,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -17,6 +15,7 @@ use super::{Held, fetch::Fetched};
 use crate::{
     clock::UnixTime,
     config::{Issuer, KeySource},
+    store,
     token::keys::{KeySet, KeysError},
 };
 
@@ -86,18 +85,8 @@ pub fn store(state: &Path, issuer: &Issuer, fetched: &Fetched, now: UnixTime) ->
         fetched: now.secs(),
         jwks: fetched.jwks.clone(),
     };
-    let draft = path.with_extension("tmp");
-    let written = serde_json::to_vec(&file).map_err(io::Error::from).and_then(|bytes| {
-        // What a killed controller left behind; `create_new` follows no link and takes over no mode.
-        match fs::remove_file(&draft) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            Ok(()) | Err(_) => {}
-        }
-        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
-        file.write_all(&bytes)?;
-        file.sync_all()?;
-        fs::rename(&draft, &path)
-    });
+    let bytes = serde_json::to_vec(&file).map_err(io::Error::from);
+    let written = bytes.and_then(|bytes| store::replace(&path, &bytes));
     written.map_err(|source| CacheError::File { action: "write", path, source })
 }
 
@@ -219,7 +208,7 @@ mod tests {
         let issuer = Issuer { name: "corp/..".into(), ..issuer("https://idp.example", KeySource::Discovery) };
         let jwks = serde_json::to_string(&keys::jwks(std::slice::from_ref(&key))).unwrap();
         let (keys, ignored) = KeySet::from_jwks(jwks.as_bytes(), &issuer.algorithms).unwrap();
-        fs::write(path(state.path(), &issuer).with_extension("tmp"), "left by a killed one").unwrap();
+        fs::write(path(state.path(), &issuer).with_extension("new"), "left by a killed one").unwrap();
         let fetched = Fetched { keys, ignored, jwks, jwks_uri: "https://idp.example/jwks.json".into() };
         store(state.path(), &issuer, &fetched, NOW).unwrap();
         (state, issuer, key.kid().to_owned())
