@@ -46,7 +46,7 @@ pub enum CacheError {
         /// What the system said.
         source: io::Error,
     },
-    /// It is not what [`store`] writes.
+    /// It is not what [`store()`] writes.
     #[error("{path}: not a cached key set of this version: {source}; delete it")]
     Damaged {
         /// The file.
