@@ -10,6 +10,8 @@ mod grants;
 mod kernel;
 mod knocks;
 mod modes;
+#[path = "../oracle/mod.rs"]
+mod oracle;
 
 use std::process::ExitCode;
 
@@ -32,7 +34,8 @@ fn main() -> ExitCode {
     let trials = cases.into_iter().flatten().map(|(name, case)| {
         Trial::test(*name, move || case().map_err(|error| format!("{error:#}").into())).with_ignored_flag(ignored)
     });
-    let trials = trials.chain(cost::trials().into_iter().map(|trial| trial.with_ignored_flag(ignored))).collect();
+    let made = cost::trials().into_iter().chain(oracle::trials()).map(|trial| trial.with_ignored_flag(ignored));
+    let trials = trials.chain(made).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
