@@ -62,11 +62,13 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let host = host(&prefix, "host")?;
     let mut world = World::new(clock::now().boot.0);
     world.settings.flags = 0;
-    let subject = Subject::load(&world, 0)?;
+    let keeping = world.keeping();
+    plan::flows(&keeping);
+    let (subject, keeping) = (Subject::load(&world, 0)?, Subject::load(&keeping, 0)?);
     let sizes = [1, 1_000, 100_000, 1_000_000].into_iter().filter(|&size| size <= options.grants);
     let crowded = sizes.map(|grants| Subject::load(&world, grants)).collect::<Result<Vec<_>>>()?;
     let rivals = Rivals::prepare(&prefix, &subject)?;
-    let mut plan = Plan::new(&host, &subject, &crowded, &rivals)?;
+    let mut plan = Plan::new(&host, &subject, &keeping, &crowded, &rivals)?;
     if let Some(only) = &options.only {
         plan.rows.retain(|row| row.name.contains(only.as_str()));
     }

@@ -1,11 +1,15 @@
 //! The rows: which program runs over which frame.
 
 use anyhow::Result;
+use jpat_common::{
+    addr,
+    flow::{FlowKey, FlowValue, STATE_ESTABLISHED},
+};
 use jpat_ebpf::verdict::{XDP_DROP, XDP_PASS};
 use jpat_tests::{
     netns::NetNs,
-    packet::{ETHER_IPV4, ETHER_IPV6, SYN, TCP, UDP, ethernet, ipv4, ipv6, tcp, udp},
-    world::{FREE_PORT, GRANTED, HOST4, HOST6, KNOCK_PORT, OTHER4, STRANGER, WEB_PORT},
+    packet::{ACK, CLIENT_PORT, ETHER_IPV4, ETHER_IPV6, SYN, TCP, UDP, ethernet, ipv4, ipv6, tcp, udp},
+    world::{FREE_PORT, GENERATION, GRANTED, HOST4, HOST6, KNOCK_PORT, OTHER4, STRANGER, WEB, WEB_PORT, World},
 };
 
 use super::{
@@ -60,10 +64,20 @@ pub(crate) fn varied(program: Program, grants: u32) -> String {
     format!("1 of {grants} sources, {what}")
 }
 
+/// Puts the flows there that the rows are about.
+pub(crate) fn flows(world: &World) {
+    let value = FlowValue::new(world.now_ns, WEB, GENERATION, STATE_ESTABLISHED);
+    let ports = (CLIENT_PORT.to_be_bytes(), WEB_PORT.to_be_bytes());
+    for (source, destination) in [(addr::from_v4(GRANTED.v4), addr::from_v4(HOST4)), (GRANTED.v6, HOST6)] {
+        world.put_flow(FlowKey::new(source, ports.0, destination, ports.1, TCP), value);
+    }
+}
+
 impl<'a> Plan<'a> {
     pub(crate) fn new(
         host: &'a NetNs,
         subject: &'a Subject,
+        keeping: &'a Subject,
         crowded: &'a [Subject],
         rivals: &'a Rivals,
     ) -> Result<Self> {
@@ -88,6 +102,16 @@ impl<'a> Plan<'a> {
             ours("jpat: drop, first fragment", v4(STRANGER.v4, HOST4, TCP, 0x2000, &tcp(WEB_PORT, SYN, &[])), XDP_DROP),
             ours("jpat: grant", v4(GRANTED.v4, HOST4, TCP, 0, &tcp(WEB_PORT, SYN, &[])), XDP_PASS),
             ours("jpat: grant, IPv6", v6(GRANTED.v6, TCP, &tcp(WEB_PORT, SYN, &[])), XDP_PASS),
+            Row { subject: keeping, ..ours(FLOW, v4(GRANTED.v4, HOST4, TCP, 0, &tcp(WEB_PORT, ACK, &[])), XDP_PASS) },
+            Row { subject: keeping, ..ours("jpat: flow, IPv6", v6(GRANTED.v6, TCP, &tcp(WEB_PORT, ACK, &[])), XDP_PASS) },
+            Row {
+                subject: keeping,
+                ..ours("jpat: grant, SYN on a flow", v4(GRANTED.v4, HOST4, TCP, 0, &tcp(WEB_PORT, SYN, &[])), XDP_PASS)
+            },
+            Row {
+                subject: keeping,
+                ..ours("jpat: drop, ACK without a flow", v4(STRANGER.v4, HOST4, TCP, 0, &tcp(WEB_PORT, ACK, &[])), XDP_DROP)
+            },
             ours("jpat: unprotected port", v4(STRANGER.v4, HOST4, TCP, 0, &tcp(FREE_PORT, SYN, &[])), XDP_PASS),
             ours("jpat: unprotected port, IPv6", v6(STRANGER.v6, TCP, &tcp(FREE_PORT, SYN, &[])), XDP_PASS),
             ours("jpat: another destination", v4(STRANGER.v4, OTHER4, TCP, 0, &tcp(WEB_PORT, SYN, &[])), XDP_PASS),

@@ -10,6 +10,7 @@ use aya::{
 };
 use jpat_common::{
     addr::{self, Addr},
+    flow::{FlowKey, FlowValue},
     grant::{GrantKey, GrantValue, HEADROOM_PER_CPU},
     map_name,
 };
@@ -114,8 +115,12 @@ impl Subject {
         self.write_array(map_name::SETTINGS, [(&0, &world.settings)])?;
         self.write_array(map_name::PORTS, &world.ports)?;
         self.write_array(map_name::SERVICES, &world.rules)?;
+        let mut hosts = HashMap::<_, Addr, u32>::try_from(self.map_mut(map_name::HOSTS)?)?;
+        world.hosts.iter().try_for_each(|host| hosts.insert(host, 1, 0))?;
         self.write_prefixes(map_name::DESTINATIONS, &world.destinations)?;
         self.write_prefixes(map_name::ALWAYS_ALLOW, &world.always_allow)?;
+        let mut flows = HashMap::<_, FlowKey, FlowValue>::try_from(self.map_mut(map_name::FLOWS)?)?;
+        world.flows().iter().try_for_each(|(key, value)| flows.insert(key, value, 0))?;
         let grants = self.grants;
         let mut map = HashMap::<_, GrantKey, GrantValue>::try_from(self.map_mut(map_name::GRANTS)?)?;
         for (key, value) in &world.grants {
