@@ -70,7 +70,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let rivals = Rivals::prepare(&prefix, &subject)?;
     let mut plan = Plan::new(&host, &subject, &keeping, &crowded, &rivals)?;
     if let Some(only) = &options.only {
-        plan.rows.retain(|row| row.name.contains(only.as_str()));
+        plan.rows.retain(|row| row.name.contains(only.as_str()) || plan::FLOORS.contains(&row.name.as_str()));
     }
     println!("{}", about(options)?);
     for skipped in &rivals.skipped {

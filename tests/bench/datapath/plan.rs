@@ -51,6 +51,8 @@ pub(crate) struct Plan<'a> {
 
 pub(crate) const DROP_FLOOR: &str = "bare XDP_DROP";
 pub(crate) const PASS_FLOOR: &str = "bare XDP_PASS";
+/// What every other row is compared with.
+pub(crate) const FLOORS: [&str; 2] = [DROP_FLOOR, PASS_FLOOR];
 pub(crate) const DROP: &str = "jpat: drop, no grant";
 pub(crate) const FLOW: &str = "jpat: flow";
 
