@@ -16,18 +16,40 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::{Outcome, trial};
 
-/// A program, and since which kernel it can be loaded.
-const PROGRAMS: [(&str, (u8, u8)); 1] = [(map_name::PROGRAM, (5, 10))];
+/// A program, and where it has to attach.
+struct Program {
+    name: &'static str,
+    /// The first kernel that takes it.
+    since: (u8, u8),
+    /// `ip link add name v0 KIND`.
+    device: &'static str,
+    hooks: &'static [(&'static str, XdpMode)],
+}
+
+const BOTH: &[(&str, XdpMode)] = &[("driver", XdpMode::Driver), ("generic", XdpMode::Skb)];
+
+const GENERIC: &[(&str, XdpMode)] = &[("generic", XdpMode::Skb)];
+
+const PROGRAMS: [Program; 3] = [
+    Program { name: map_name::PROGRAM, since: (5, 10), device: "link add name v0 type veth peer name v1", hooks: BOTH },
+    Program {
+        name: map_name::PROGRAM_FRAGS,
+        since: (5, 18),
+        device: "link add name v0 type veth peer name v1",
+        hooks: BOTH,
+    },
+    Program { name: map_name::PROGRAM_L3, since: (5, 10), device: "tuntap add name v0 mode tun", hooks: GENERIC },
+];
 
 /// Instructions the verifier may walk. The kernel's limit is a million.
 const VERIFIER_BUDGET: u64 = 200_000;
 
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = vec![trial("load_the_object_has_these_programs_alone", these_alone)];
-    for (name, since) in PROGRAMS {
+    for Program { name, since, device, hooks } in PROGRAMS {
         trials.push(trial(format!("load_{name}_passes_the_verifier"), move || passes(name, since)));
-        for (hook, mode) in [("driver", XdpMode::Driver), ("generic", XdpMode::Skb)] {
-            trials.push(trial(format!("load_{name}_attaches_by_{hook}"), move || attaches(name, since, mode)));
+        for (hook, mode) in hooks {
+            trials.push(trial(format!("load_{name}_attaches_by_{hook}"), move || attaches(name, since, device, *mode)));
         }
     }
     trials
@@ -37,7 +59,7 @@ fn these_alone() -> Result<Outcome> {
     let object = Ebpf::load(OBJECT).context("load the maps")?;
     let mut found: Vec<_> = object.programs().map(|(name, _)| name).collect();
     found.sort_unstable();
-    let mut expected = PROGRAMS.map(|(name, _)| name);
+    let mut expected = PROGRAMS.map(|program| program.name);
     expected.sort_unstable();
     ensure!(found == expected, "the object holds {found:?}, not {expected:?}");
     Ok(Outcome::Passed)
@@ -87,12 +109,12 @@ fn count_by_log(name: &str) -> Result<u64> {
     count.with_context(|| format!("{io_error}; the verifier's log does not say what it walked: {log}"))
 }
 
-fn attaches(name: &'static str, since: (u8, u8), mode: XdpMode) -> Result<Outcome> {
+fn attaches(name: &str, since: (u8, u8), device: &str, mode: XdpMode) -> Result<Outcome> {
     if !is_since(since) {
         return Ok(Outcome::Lacks("needs Linux 5.18 (XDP over several buffers)"));
     }
     let ns = NetNs::create(&leftovers::prefix(900)).context("a namespace")?;
-    ns.ip("link add name v0 type veth peer name v1\nlink set v0 up\nlink set v1 up")?;
+    ns.ip(&format!("{device}\nlink set v0 up"))?;
     let mut object = loaded(name)?;
     ns.run(|| {
         let index = nix::net::if_::if_nametoindex("v0")?;

@@ -19,7 +19,13 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::{Result, ensure};
 
-use self::{group::Group, kernel::Kernel, programs::Programs, report::{Report, Results}, tools::Tools};
+use self::{
+    group::Group,
+    kernel::Kernel,
+    programs::Programs,
+    report::{Report, Results},
+    tools::Tools,
+};
 use crate::{cargo, clock::Stopwatch, output, toolchain};
 
 /// Boots Debian's kernels under QEMU and runs the tests of the data path in each.

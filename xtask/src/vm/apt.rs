@@ -145,7 +145,8 @@ mod tests {
 
     #[test]
     fn the_systems_own_mirror_is_taken() {
-        let uris = "https://example.org/tools/\nhttp://mirror.example/debian-security/\nhttp://mirror.example/debian/\n";
+        let uris =
+            "https://example.org/tools/\nhttp://mirror.example/debian-security/\nhttp://mirror.example/debian/\n";
         assert_eq!(debian_mirror(uris), Some("http://mirror.example/debian"));
         assert_eq!(debian_mirror("https://example.org/ubuntu/\n"), None);
     }

@@ -79,10 +79,8 @@ fn add_modules(archive: &mut Archive<impl Write>, modules: &[PathBuf]) -> Result
 /// What the guest is to run: number, bound in seconds, command.
 fn lines(plan: &[Planned]) -> String {
     let runs = plan.iter().flat_map(|planned| &planned.runs).enumerate();
-    runs.map(|(number, run)| {
-        format!("{number} {} {} {}\n", run.bound.as_secs(), run.program, run.arguments.join(" "))
-    })
-    .collect()
+    runs.map(|(number, run)| format!("{number} {} {} {}\n", run.bound.as_secs(), run.program, run.arguments.join(" ")))
+        .collect()
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {

@@ -63,7 +63,9 @@ impl Kernel {
     /// Whether `uname -r` is of this line.
     pub(super) fn is_release(self, release: &str) -> bool {
         let line = self.name().trim_end_matches('x');
-        release.strip_prefix(line).is_some_and(|rest| line.ends_with('.') || !rest.starts_with(|c: char| c.is_ascii_digit()))
+        release
+            .strip_prefix(line)
+            .is_some_and(|rest| line.ends_with('.') || !rest.starts_with(|c: char| c.is_ascii_digit()))
     }
 
     /// Downloads it, where that was not done.
@@ -78,7 +80,10 @@ impl Kernel {
             tools::complete(&root)?;
         }
         let libraries = ["usr/lib/modules", "lib/modules"].map(|path| root.join(path));
-        let library = libraries.iter().find_map(|path| only(path)).with_context(|| format!("no modules in {}", root.display()))?;
+        let library = libraries
+            .iter()
+            .find_map(|path| only(path))
+            .with_context(|| format!("no modules in {}", root.display()))?;
         let image = image(&root, &library).with_context(|| format!("no kernel image in {}", root.display()))?;
         let modules = modules::prepare(&library, &work.join("modules"), tools)?;
         Ok(Files { image, modules, work })

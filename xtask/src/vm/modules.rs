@@ -15,9 +15,38 @@ use super::tools::Tools;
 /// Devices, queues, packet filters and socket listings that tests make or ask for. A kernel has each of them as a module,
 /// or built in, or not at all: a test that needs one says so itself.
 const WANTED: [&str; 32] = [
-    "veth", "tun", "bridge", "8021q", "vxlan", "geneve", "dummy", "bonding", "macvlan", "ipvlan", "ifb", "ipip", "gre",
-    "ip_gre", "ip6_gre", "ip6_tunnel", "sit", "wireguard", "netkit", "tcp_diag", "udp_diag", "inet_diag", "sch_ingress",
-    "sch_netem", "cls_bpf", "nf_tables", "nft_compat", "ip_tables", "iptable_filter", "xfrm_user", "esp4", "virtio_net",
+    "veth",
+    "tun",
+    "bridge",
+    "8021q",
+    "vxlan",
+    "geneve",
+    "dummy",
+    "bonding",
+    "macvlan",
+    "ipvlan",
+    "ifb",
+    "ipip",
+    "gre",
+    "ip_gre",
+    "ip6_gre",
+    "ip6_tunnel",
+    "sit",
+    "wireguard",
+    "netkit",
+    "tcp_diag",
+    "udp_diag",
+    "inet_diag",
+    "sch_ingress",
+    "sch_netem",
+    "cls_bpf",
+    "nf_tables",
+    "nft_compat",
+    "ip_tables",
+    "iptable_filter",
+    "xfrm_user",
+    "esp4",
+    "virtio_net",
 ];
 
 /// Copies the wanted modules of `library` into `to`, uncompressed; the order in which they can be inserted.
@@ -103,7 +132,10 @@ mod tests {
 
     #[test]
     fn a_modules_dependencies_are_read_from_it() {
-        assert_eq!(dependencies(b"\x7fELF\0license=GPL\0depends=stp,ip6-udp-tunnel\0name=x\0"), ["stp", "ip6_udp_tunnel"]);
+        assert_eq!(
+            dependencies(b"\x7fELF\0license=GPL\0depends=stp,ip6-udp-tunnel\0name=x\0"),
+            ["stp", "ip6_udp_tunnel"]
+        );
         assert!(dependencies(b"\x7fELF\0depends=\0intree=Y\0").is_empty());
         assert!(dependencies(b"\x7fELF").is_empty());
     }

@@ -28,13 +28,19 @@ impl Programs {
         let mut all = Vec::new();
         let built = cargo::executables(&["build", "--package=jpat-userspace", "--bins"])?;
         for name in ["jpatd", "jpat"] {
-            all.push((name.to_owned(), built.get(name).with_context(|| format!("cargo did not build {name}"))?.clone()));
+            all.push((
+                name.to_owned(),
+                built.get(name).with_context(|| format!("cargo did not build {name}"))?.clone(),
+            ));
         }
         let mut build = vec!["test", "--package=jpat-tests", "--no-run"];
         build.extend(TESTS.iter().flat_map(|name| ["--test", name]));
         let built = cargo::executables(&build)?;
         for name in TESTS {
-            all.push((name.to_owned(), built.get(name).with_context(|| format!("cargo did not build {name}"))?.clone()));
+            all.push((
+                name.to_owned(),
+                built.get(name).with_context(|| format!("cargo did not build {name}"))?.clone(),
+            ));
         }
         for name in ["ip", "setpriv"] {
             all.push((name.to_owned(), tools::find(name).with_context(|| format!("there is no `{name}` here"))?));

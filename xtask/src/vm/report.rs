@@ -61,7 +61,9 @@ impl Report {
         let mut sum = Tally::default();
         for (kernel, results, _) in &self.rows {
             let named = self.groups.iter().zip(&results.groups);
-            for (name, tally) in [("guest", &results.whole)].into_iter().chain(named.map(|(name, tally)| (*name, tally))) {
+            for (name, tally) in
+                [("guest", &results.whole)].into_iter().chain(named.map(|(name, tally)| (*name, tally)))
+            {
                 for note in tally.notes() {
                     output::line(format_args!("{} {name}: {note}", kernel.name()));
                 }

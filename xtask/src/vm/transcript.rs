@@ -155,7 +155,8 @@ mod tests {
     }
 
     const BOOTED: &str = "@@jpat release 6.1.0-50-cloud-amd64";
-    const RESULT: &str = "test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 1 filtered out; finished in 1.00s";
+    const RESULT: &str =
+        "test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 1 filtered out; finished in 1.00s";
 
     #[test]
     fn a_run_with_every_outcome_passes() {
