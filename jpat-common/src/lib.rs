@@ -14,9 +14,9 @@ pub mod map_name;
 pub mod reason;
 pub mod settings;
 
-/// Version of every layout in this crate. It names the pin directory (`v1`): a controller never reads maps of
-/// another version.
-pub const ABI_VERSION: u32 = 1;
+/// Version of every layout in this crate. It names the pin directory (`v2`): a controller never uses maps of
+/// another version, and migrates what an older one left.
+pub const ABI_VERSION: u32 = 2;
 
 /// Implements aya's plain-data marker where a controller asked for it.
 macro_rules! pod {

@@ -2,6 +2,10 @@
 
 /// The XDP program for devices with an Ethernet header.
 pub const PROGRAM: &str = "jpat";
+/// The same for frames of several buffers (`BPF_F_XDP_HAS_FRAGS`, kernel 5.18).
+pub const PROGRAM_FRAGS: &str = "jpat_frags";
+/// The XDP program for devices whose frames begin with the IP header.
+pub const PROGRAM_L3: &str = "jpat_l3";
 
 /// LRU hash, [`GrantKey`](crate::grant::GrantKey) to [`GrantValue`](crate::grant::GrantValue).
 pub const GRANTS: &str = "GRANTS";
@@ -11,14 +15,26 @@ pub const SETTINGS: &str = "SETTINGS";
 pub const PORTS: &str = "PORTS";
 /// Array: [`service_index`](crate::settings::service_index) to [`ServiceRule`](crate::settings::ServiceRule).
 pub const SERVICES: &str = "SERVICES";
-/// LPM trie over 16-byte addresses: destinations whose packets are judged; the `u32` value is unused.
+/// Hash, 16-byte address to an unused `u32`: destinations whose packets are judged.
+pub const HOSTS: &str = "HOSTS";
+/// LPM trie over 16-byte addresses: prefixes of destinations whose packets are judged, where they are shorter than an
+/// address; the `u32` value is unused.
 pub const DESTINATIONS: &str = "DESTINATIONS";
 /// LPM trie over 16-byte addresses: sources that are always allowed; the `u32` value is unused.
 pub const ALWAYS_ALLOW: &str = "ALWAYS_ALLOW";
+/// Hash, [`FlowKey`](crate::flow::FlowKey) to [`FlowValue`](crate::flow::FlowValue).
+pub const FLOWS: &str = "FLOWS";
+/// Hash, [`GrantKey`](crate::grant::GrantKey) to `u64`: flows that were ever opened under it. The program counts.
+pub const FLOWS_OPENED: &str = "FLOWS_OPENED";
+/// Hash, [`GrantKey`](crate::grant::GrantKey) to `u64`: how many of the opened flows are gone. The controller counts.
+pub const FLOWS_CLOSED: &str = "FLOWS_CLOSED";
+/// Per-CPU array of one `[u64; 2]`: a jiffy, and the boot time that was read in it, nanoseconds. Never pinned.
+pub const CLOCK: &str = "CLOCK";
 /// Ring buffer of [`KnockRecord`](crate::knock::KnockRecord). Never pinned: each program has its own.
 pub const KNOCKS: &str = "KNOCKS";
 /// Per-CPU array: [`counter_index`](crate::reason::counter_index) to `u64` packets.
 pub const COUNTERS: &str = "COUNTERS";
 
 /// The maps that outlive a controller, in the order in which they are opened.
-pub const PINNED: [&str; 7] = [GRANTS, SETTINGS, PORTS, SERVICES, DESTINATIONS, ALWAYS_ALLOW, COUNTERS];
+pub const PINNED: [&str; 11] =
+    [GRANTS, FLOWS, FLOWS_OPENED, FLOWS_CLOSED, SETTINGS, PORTS, SERVICES, HOSTS, DESTINATIONS, ALWAYS_ALLOW, COUNTERS];

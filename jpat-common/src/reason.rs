@@ -97,7 +97,7 @@ reasons! {
         GrantRevoked = 34, "grant_revoked";
         /// For a protected port, and the source's grant lasts longer than the program allows any to.
         GrantTooLong = 35, "grant_too_long";
-        /// First fragment of a datagram for a protected port or the knock port.
+        /// First fragment of a segment or datagram for a protected port.
         FirstFragment = 36, "first_fragment";
         /// First fragment that does not hold its whole transport header.
         TinyFragment = 37, "tiny_fragment";
@@ -129,10 +129,20 @@ reasons! {
         Tunnel = 50, "tunnel";
         /// TCP header length below 20 bytes or beyond the packet, for a protected port.
         BadTcpHeader = 51, "bad_tcp_header";
-        /// UDP length below 8 bytes or beyond the packet, for a protected port or the knock port.
+        /// UDP length below 8 bytes or beyond the packet, for a protected port.
         BadUdpLength = 52, "bad_udp_length";
         /// IPv6 packet with an IPv4-mapped address, which the tables would take for that IPv4 address.
         MappedAddress = 53, "mapped_address";
+        /// On a flow that was silent for longer than `flow_idle`, or that its client never confirmed, without a live grant.
+        FlowIdle = 54, "flow_idle";
+        /// On a flow that lasted longer than `flow_max`, without a live grant.
+        FlowMaxAge = 55, "flow_max_age";
+        /// On a flow that was revoked with its generation, without a live grant.
+        FlowRevoked = 56, "flow_revoked";
+        /// Opens a connection under a live grant, and the flow table is full.
+        FlowsFull = 57, "flows_full";
+        /// Opens a connection under a live grant that has as many flows as `limits.flows_per_grant` allows.
+        FlowsPerGrant = 58, "flows_per_grant";
         /// A knock that was handed to the controller. The datagram itself goes no further.
         KnockQueued = 64, "knock_queued";
         /// A knock that found its ring full.
@@ -143,6 +153,10 @@ reasons! {
         KnockTooLong = 67, "knock_too_long";
         /// A knock from an address that never gets a grant: unspecified, loopback, link-local, multicast or broadcast.
         KnockBadSource = 68, "knock_bad_source";
+        /// First fragment of a datagram for the knock port.
+        KnockFragmented = 69, "knock_fragmented";
+        /// For the knock port, with a UDP length below 8 bytes or beyond the packet.
+        KnockBadLength = 70, "knock_bad_length";
     }
 }
 

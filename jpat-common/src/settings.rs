@@ -55,6 +55,15 @@ pub const FLAG_ANY_DESTINATION: u32 = 1 << 0;
 pub const FLAG_ALWAYS_ALLOW: u32 = 1 << 1;
 /// Tunnels to judged destinations are dropped.
 pub const FLAG_DROP_TUNNELS: u32 = 1 << 2;
+/// The destinations table has entries: prefixes shorter than an address. Without it the hosts table alone is asked.
+pub const FLAG_PREFIX_DESTINATIONS: u32 = 1 << 3;
+
+/// TCP segments of this service are looked up among the flows.
+pub const RULE_TCP_FLOWS: u32 = 1 << 0;
+/// TCP connections of this service become flows, which outlive their grant.
+pub const RULE_KEEP_TCP: u32 = 1 << 1;
+/// UDP datagrams of this service are looked up among the flows, and become some.
+pub const RULE_KEEP_UDP: u32 = 1 << 2;
 
 /// Live settings, one value. The zero value is never live: the controller writes it before it attaches, and any
 /// mode but [`MODE_AUDIT`] enforces.
@@ -74,7 +83,9 @@ pub struct Settings {
     /// UDP port of knocks, network order.
     pub knock_port: [u8; 2],
     /// Zero.
-    pub reserved: [u8; 6],
+    pub reserved: [u8; 2],
+    /// Most flows that one grant may have.
+    pub flows_per_grant: u32,
 }
 
 /// What the program knows of a service.
@@ -85,10 +96,14 @@ pub struct ServiceRule {
     pub mask_v4: Addr,
     /// Mask for IPv6 sources.
     pub mask_v6: Addr,
-    /// Zero.
+    /// `RULE_*` bits.
     pub flags: u32,
     /// Zero.
     pub reserved: u32,
+    /// How long a flow may be silent, nanoseconds.
+    pub flow_idle_ns: u64,
+    /// How long a flow may last, nanoseconds.
+    pub flow_max_ns: u64,
 }
 
 /// Key of the LPM tries after the kernel's own `prefixlen`: the 16-byte address.
@@ -98,7 +113,8 @@ crate::pod!(Settings, ServiceRule);
 
 const _: () = {
     assert!(size_of::<Settings>() == 32 && align_of::<Settings>() == 8);
-    assert!(size_of::<ServiceRule>() == 40 && align_of::<ServiceRule>() == 4);
+    assert!(core::mem::offset_of!(Settings, flows_per_grant) == 28);
+    assert!(size_of::<ServiceRule>() == 56 && align_of::<ServiceRule>() == 8);
     assert!(port_index(1, Protocol::Udp, 65_535) == PORT_ENTRIES - 1);
     assert!(service_index(1, MAX_SERVICES - 1) == SERVICE_ENTRIES - 1);
 };

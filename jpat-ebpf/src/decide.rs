@@ -1,20 +1,22 @@
 //! The firewall's decision. By meaning the order is: parse, destination, knock port, always-allow, protected port,
-//! grant. What no table of addresses could turn into a refusal passes first, so that traffic to unprotected ports
+//! flow, grant (the last two are [`admit`]'s). What no table of addresses could turn into a refusal passes first, so that traffic to unprotected ports
 //! costs one look-up.
 
 use jpat_common::{
     addr::{self, Addr},
+    flow::{FlowKey, FlowValue},
     grant::{GrantKey, GrantValue, ServiceId},
     knock::MAX_PAYLOAD,
     reason::{DropReason, PassReason},
     settings::{
-        FLAG_ALWAYS_ALLOW, FLAG_ANY_DESTINATION, FLAG_DROP_TUNNELS, Protocol, ServiceRule, Settings, port_index,
-        service_index,
+        FLAG_ALWAYS_ALLOW, FLAG_ANY_DESTINATION, FLAG_DROP_TUNNELS, FLAG_PREFIX_DESTINATIONS, Protocol, ServiceRule,
+        Settings, port_index,
     },
 };
 
 use crate::{
-    parse::{Addresses, Carries, Packet, Segment},
+    admit::admit,
+    parse::{Addresses, Carries, Packet},
     verdict::{Decision, Verdict},
 };
 
@@ -22,27 +24,40 @@ use crate::{
 /// numbered it first.
 const TUNNEL_PORTS: [u16; 9] = [1701, 2152, 4500, 4789, 4790, 6080, 6081, 6635, 8472];
 
-/// What the decision looks up.
+/// What the decision looks up, and the flows that it keeps.
 pub trait Tables {
+    /// Where a flow lies that was found.
+    type Place: Copy;
+
     /// The service that lists the port at this [`port_index`]; 0 for none.
     fn service(&self, port_index: u32) -> ServiceId;
     /// The rule at this [`service_index`].
     fn rule(&self, service_index: u32) -> Option<&ServiceRule>;
-    /// Whether packets to this address are judged.
-    fn is_destination(&self, address: &Addr) -> bool;
+    /// Whether packets to exactly this address are judged.
+    fn is_host(&self, address: &Addr) -> bool;
+    /// Whether packets to a prefix with this address are judged.
+    fn is_in_destinations(&self, address: &Addr) -> bool;
     /// Whether this source is always allowed.
     fn is_always_allowed(&self, address: &Addr) -> bool;
     /// The grant under this key, live or not.
     fn grant(&self, key: &GrantKey) -> Option<GrantValue>;
-    /// Nanoseconds of `CLOCK_BOOTTIME`; read only where a grant was found.
+    /// The flow under this key, live or not.
+    fn flow(&self, key: &FlowKey) -> Option<(Self::Place, FlowValue)>;
+    /// Stamps a flow with the time of a packet; perhaps it is established by it, or the client closes.
+    fn touch_flow(&self, place: Self::Place, now_ns: u64, establishes: bool, closes: bool);
+    /// Flows that a grant has; `None` where there is no room to count them.
+    fn flows_of(&self, grant: &GrantKey) -> Option<u64>;
+    /// Writes and counts a flow of a grant, if there is room. What is under the key is not live any more.
+    fn open_flow(&self, key: &FlowKey, value: &FlowValue, grant: &GrantKey) -> bool;
+    /// Nanoseconds of `CLOCK_BOOTTIME`, at most a timer tick behind; read only where a grant or a flow was found.
     fn now_ns(&self) -> u64;
 }
 
 /// Why a packet may have to be refused.
 enum Concern {
     Malformed(DropReason),
-    Knock(Segment),
-    Service(Segment, ServiceId),
+    Knock,
+    Service(ServiceId),
     Tunnel,
 }
 
@@ -58,14 +73,15 @@ pub fn decide(packet: &Packet<'_>, settings: &Settings, tables: &impl Tables) ->
         Carries::Tunnel if !drops_tunnels => return pass(PassReason::Tunnel),
         Carries::Tunnel => Concern::Tunnel,
         Carries::Malformed(reason) => Concern::Malformed(reason),
-        Carries::Segment(segment) => {
+        Carries::Segment => {
+            let segment = &packet.segment;
             let port = u16::from_be_bytes(segment.port);
             let is_udp = matches!(segment.protocol, Protocol::Udp);
             let service = tables.service(port_index(settings.slot, segment.protocol, port));
             if is_udp && segment.port == settings.knock_port {
-                Concern::Knock(segment)
+                Concern::Knock
             } else if service != 0 {
-                Concern::Service(segment, service)
+                Concern::Service(service)
             } else if is_udp && drops_tunnels && TUNNEL_PORTS.contains(&port) {
                 Concern::Tunnel
             } else {
@@ -78,56 +94,23 @@ pub fn decide(packet: &Packet<'_>, settings: &Settings, tables: &impl Tables) ->
     }
     match concern {
         Concern::Malformed(reason) => drop(reason),
-        Concern::Knock(datagram) => Decision { service: 0, verdict: knock(packet, datagram) },
+        Concern::Knock => Decision { service: 0, verdict: knock(packet) },
         Concern::Service(..) | Concern::Tunnel if is_always_allowed(&packet.addresses.source(), settings, tables) => {
             pass(PassReason::AlwaysAllow)
         }
         Concern::Tunnel => drop(DropReason::Tunnel),
-        Concern::Service(segment, service) => {
-            Decision { service, verdict: admit(packet, segment, service, settings, tables) }
-        }
-    }
-}
-
-/// Fragments and broken lengths are refused with a grant too: later fragments pass unseen, and can then only complete
-/// datagrams for unprotected ports.
-#[inline(always)]
-fn admit(
-    packet: &Packet<'_>,
-    segment: Segment,
-    service: ServiceId,
-    settings: &Settings,
-    tables: &impl Tables,
-) -> Verdict {
-    if segment.is_first_fragment {
-        return Verdict::Drop(DropReason::FirstFragment);
-    }
-    if let Some(fault) = segment.fault {
-        return Verdict::Drop(fault);
-    }
-    let Some(rule) = tables.rule(service_index(settings.slot, service)) else {
-        return Verdict::Drop(DropReason::NoGrant);
-    };
-    let mask = match packet.addresses {
-        Addresses::Ipv4(_) => &rule.mask_v4,
-        Addresses::Ipv6(_) | Addresses::Unknown => &rule.mask_v6,
-    };
-    let Some(grant) = tables.grant(&GrantKey::new(&packet.addresses.source(), mask, service)) else {
-        return Verdict::Drop(DropReason::NoGrant);
-    };
-    match grant.refusal(tables.now_ns(), settings.generation, settings.max_ttl_ns) {
-        None => Verdict::Pass(PassReason::Grant),
-        Some(reason) => Verdict::Drop(reason),
+        Concern::Service(service) => Decision { service, verdict: admit(packet, service, settings, tables) },
     }
 }
 
 #[inline(always)]
-fn knock(packet: &Packet<'_>, datagram: Segment) -> Verdict {
+fn knock(packet: &Packet<'_>) -> Verdict {
+    let datagram = &packet.segment;
     if datagram.is_first_fragment {
-        return Verdict::Drop(DropReason::FirstFragment);
+        return Verdict::Drop(DropReason::KnockFragmented);
     }
-    if let Some(fault) = datagram.fault {
-        return Verdict::Drop(fault);
+    if datagram.fault.is_some() {
+        return Verdict::Drop(DropReason::KnockBadLength);
     }
     match packet.payload.left() {
         0 => Verdict::Drop(DropReason::KnockEmpty),
@@ -145,7 +128,10 @@ fn is_judged(addresses: &Addresses<'_>, settings: &Settings, tables: &impl Table
         return true;
     }
     let destination = addresses.destination();
-    addr::is_group(&destination) || addr::is_this_host(&destination) || tables.is_destination(&destination)
+    addr::is_group(&destination)
+        || addr::is_this_host(&destination)
+        || tables.is_host(&destination)
+        || (settings.flags & FLAG_PREFIX_DESTINATIONS != 0 && tables.is_in_destinations(&destination))
 }
 
 #[inline(always)]

@@ -24,14 +24,15 @@ impl<'a> Cursor<'a> {
         Self { start: bytes.start, end: bytes.end, offset: 0, left: frame.len(), frame: PhantomData }
     }
 
-    /// Starts at `start`, in a frame whose length is known only as a pointer to its end.
+    /// Starts at `start`, in a frame of `length` bytes of which those up to `end` can be read. What lies in further
+    /// buffers counts for lengths, and is never read.
     ///
     /// # Safety
     /// Every byte from `start` up to `end` must be readable, and not written, during `'a`.
     #[inline(always)]
     #[must_use]
-    pub const unsafe fn from_raw(start: *const u8, end: *const u8) -> Self {
-        Self { start, end, offset: 0, left: usize::MAX, frame: PhantomData }
+    pub const unsafe fn from_raw(start: *const u8, end: *const u8, length: usize) -> Self {
+        Self { start, end, offset: 0, left: length, frame: PhantomData }
     }
 
     /// Marks a place where ways through the parser meet again. The verifier walks what follows once instead of once
@@ -47,27 +48,27 @@ impl<'a> Cursor<'a> {
         self.start.wrapping_add(self.offset)
     }
 
-    /// Bytes left of the packet; more than the frame's until [`limit`](Self::limit) was called.
+    /// Bytes left of the packet; of the frame, until [`limit`](Self::limit) was called.
     #[inline(always)]
     #[must_use]
     pub const fn left(&self) -> usize {
         self.left
     }
 
-    /// Whether `count` bytes (at most 65535) are left, by the headers and in the frame.
+    /// Whether `count` bytes are left of the packet.
     #[inline(always)]
     #[must_use]
-    pub fn holds(&self, count: usize) -> bool {
-        count <= self.left && self.at().wrapping_add(count) <= self.end
+    pub const fn holds(&self, count: usize) -> bool {
+        count <= self.left
     }
 
-    /// Cuts the packet off after `count` bytes (at most 65535), if that many are left. What follows is padding.
+    /// Cuts the packet off after `count` bytes, if that many are left. What follows is padding.
     #[inline(always)]
     pub fn limit(&mut self, count: usize) -> Option<()> {
         self.holds(count).then(|| self.left = count)
     }
 
-    /// Goes on by `count` bytes (at most 65535), if that many are left.
+    /// Goes on by `count` bytes, if that many are left.
     #[inline(always)]
     pub fn skip(&mut self, count: usize) -> Option<()> {
         if !self.holds(count) {
@@ -78,14 +79,14 @@ impl<'a> Cursor<'a> {
         Some(())
     }
 
-    /// The next `N` bytes, without going on.
+    /// The next `N` bytes, without going on. Bytes behind the frame's first buffer are as good as missing.
     #[inline(always)]
     #[must_use]
     pub fn peek<const N: usize>(&self) -> Option<&'a [u8; N]> {
-        if !self.holds(N) {
+        if !self.holds(N) || self.at().wrapping_add(N) > self.end {
             return None;
         }
-        // SAFETY: `holds` found the N bytes inside the frame, which is readable for 'a; the alignment of bytes is 1.
+        // SAFETY: the N bytes are in front of `end`, up to which memory is readable for 'a; the alignment of bytes is 1.
         Some(unsafe { &*self.at().cast::<[u8; N]>() })
     }
 

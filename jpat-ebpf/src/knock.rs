@@ -5,11 +5,7 @@ use jpat_common::{
     knock::{FORM_BARE, KnockMeta, KnockRecord, MAX_PAYLOAD},
     reason::DropReason,
 };
-use jpat_ebpf::{
-    frame::Cursor,
-    parse::{Carries, Packet},
-    verdict::Verdict,
-};
+use jpat_ebpf::{frame::Cursor, parse::Packet, verdict::Verdict};
 
 use crate::{clock, maps::KNOCKS};
 
@@ -19,9 +15,7 @@ const WORD: usize = 8;
 /// Copies a datagram that was judged a knock into the ring, in one piece with where it came from.
 #[inline(always)]
 pub(crate) fn queue(packet: &Packet<'_>, ifindex: u32) -> Verdict {
-    let Packet { addresses, carries: Carries::Segment(datagram), payload } = packet else {
-        return Verdict::Drop(DropReason::KnockEmpty);
-    };
+    let Packet { addresses, segment: datagram, payload, .. } = packet;
     let length = payload.left();
     if length > MAX_PAYLOAD {
         return Verdict::Drop(DropReason::KnockTooLong);

@@ -2,6 +2,7 @@
 //! code. One packet goes through [`parse`], [`decide`] and [`verdict`], in this order.
 #![no_std]
 
+mod admit;
 pub mod decide;
 pub mod frame;
 pub mod parse;

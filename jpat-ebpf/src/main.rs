@@ -12,11 +12,11 @@ mod stats;
 
 #[cfg(target_arch = "bpf")]
 mod program {
-    use aya_ebpf::{macros::xdp, programs::XdpContext};
+    use aya_ebpf::{helpers::generated::bpf_xdp_get_buff_len, macros::xdp, programs::XdpContext};
     use jpat_ebpf::{
         decide::decide,
         frame::Cursor,
-        parse::parse,
+        parse::{Packet, parse, parse_l3},
         verdict::{Decision, Verdict, XDP_ABORTED},
     };
 
@@ -29,20 +29,42 @@ mod program {
     /// The entry for devices with an Ethernet header.
     #[xdp]
     fn jpat(context: XdpContext) -> u32 {
+        judge(&context, &parse(frame(&context, context.data_end() - context.data())))
+    }
+
+    /// The same for frames of several buffers, of which the program reads the first.
+    #[xdp(frags)]
+    fn jpat_frags(context: XdpContext) -> u32 {
+        // SAFETY: the context is the one of this run; the helper only adds up lengths (since kernel 5.18).
+        let length = unsafe { bpf_xdp_get_buff_len(context.ctx) };
+        judge(&context, &parse(frame(&context, length as usize)))
+    }
+
+    /// The entry for devices whose frames begin with the IP header.
+    #[xdp]
+    fn jpat_l3(context: XdpContext) -> u32 {
+        judge(&context, &parse_l3(frame(&context, context.data_end() - context.data())))
+    }
+
+    #[inline(always)]
+    fn frame(context: &XdpContext, length: usize) -> Cursor<'_> {
+        // SAFETY: the kernel lends the frame between these two pointers for this run, and nothing here writes to it.
+        unsafe { Cursor::from_raw(context.data() as *const u8, context.data_end() as *const u8, length) }
+    }
+
+    #[inline(always)]
+    fn judge(context: &XdpContext, packet: &Packet<'_>) -> u32 {
         // The kernel never returns null for the one element of an array; the verifier wants the question.
         let Some(settings) = maps::settings() else {
             return XDP_ABORTED;
         };
-        // SAFETY: the kernel lends the frame between these two pointers for this run, and nothing here writes to it.
-        let frame = unsafe { Cursor::from_raw(context.data() as *const u8, context.data_end() as *const u8) };
-        let packet = parse(frame);
-        let Decision { service, verdict } = decide(&packet, &settings, &KernelTables);
+        let Decision { service, verdict } = decide(packet, &settings, &KernelTables);
         let verdict = match verdict {
-            Verdict::Knock => knock::queue(&packet, context.ingress_ifindex() as u32),
+            Verdict::Knock => knock::queue(packet, context.ingress_ifindex() as u32),
             Verdict::Pass(_) | Verdict::Drop(_) => verdict,
         };
         #[cfg(feature = "debug-log")]
-        aya_log_ebpf::debug!(&context, "service {} slot {}", service, verdict.exit(&settings).slot);
+        aya_log_ebpf::debug!(context, "service {} slot {}", service, verdict.exit(&settings).slot);
         stats::leave(service, verdict, &settings)
     }
 

@@ -1,12 +1,14 @@
-//! Every map of the object, and the decision's look-ups in them. The loader resizes the grant map and decides what is
-//! pinned.
+//! Every map of the object, and the decision's look-ups in them. The loader resizes the maps of grants and flows and
+//! decides what is pinned.
 
 use aya_ebpf::{
+    bindings::{BPF_ANY, BPF_F_RDONLY_PROG, BPF_NOEXIST},
     macros::map,
-    maps::{Array, LpmTrie, LruHashMap, PerCpuArray, RingBuf, lpm_trie::Key},
+    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf, lpm_trie::Key},
 };
 use jpat_common::{
     addr::Addr,
+    flow::{FLAG_CLOSING, FlowKey, FlowValue, STATE_ESTABLISHED},
     grant::{GrantKey, GrantValue, ServiceId},
     reason::COUNTER_ENTRIES,
     settings::{MAX_PREFIXES, PORT_ENTRIES, SERVICE_ENTRIES, ServiceRule, Settings},
@@ -16,7 +18,13 @@ use jpat_ebpf::decide::Tables;
 use crate::clock;
 
 #[map]
-static GRANTS: LruHashMap<GrantKey, GrantValue> = LruHashMap::with_max_entries(65_536, 0);
+static GRANTS: LruHashMap<GrantKey, GrantValue> = LruHashMap::with_max_entries(65_536, BPF_F_RDONLY_PROG);
+#[map]
+static FLOWS: HashMap<FlowKey, FlowValue> = HashMap::with_max_entries(65_536, 0);
+#[map]
+static FLOWS_OPENED: HashMap<GrantKey, u64> = HashMap::with_max_entries(65_536, 0);
+#[map]
+static FLOWS_CLOSED: HashMap<GrantKey, u64> = HashMap::with_max_entries(65_536, BPF_F_RDONLY_PROG);
 #[map]
 static SETTINGS: Array<Settings> = Array::with_max_entries(1, 0);
 #[map]
@@ -24,9 +32,13 @@ static PORTS: Array<u32> = Array::with_max_entries(PORT_ENTRIES, 0);
 #[map]
 static SERVICES: Array<ServiceRule> = Array::with_max_entries(SERVICE_ENTRIES, 0);
 #[map]
+static HOSTS: HashMap<Addr, u32> = HashMap::with_max_entries(MAX_PREFIXES, BPF_F_RDONLY_PROG);
+#[map]
 static DESTINATIONS: LpmTrie<Addr, u32> = LpmTrie::with_max_entries(MAX_PREFIXES, 0);
 #[map]
 static ALWAYS_ALLOW: LpmTrie<Addr, u32> = LpmTrie::with_max_entries(MAX_PREFIXES, 0);
+#[map]
+pub(crate) static CLOCK: PerCpuArray<[u64; 2]> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 pub(crate) static KNOCKS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 #[map]
@@ -42,6 +54,8 @@ pub(crate) fn settings() -> Option<Settings> {
 pub(crate) struct KernelTables;
 
 impl Tables for KernelTables {
+    type Place = *mut FlowValue;
+
     #[inline(always)]
     fn service(&self, port_index: u32) -> ServiceId {
         PORTS.get(port_index).copied().unwrap_or(0)
@@ -53,7 +67,12 @@ impl Tables for KernelTables {
     }
 
     #[inline(always)]
-    fn is_destination(&self, address: &Addr) -> bool {
+    fn is_host(&self, address: &Addr) -> bool {
+        HOSTS.get_ptr(address).is_some()
+    }
+
+    #[inline(always)]
+    fn is_in_destinations(&self, address: &Addr) -> bool {
         DESTINATIONS.get(Key::new(128, *address)).is_some()
     }
 
@@ -70,7 +89,55 @@ impl Tables for KernelTables {
     }
 
     #[inline(always)]
+    fn flow(&self, key: &FlowKey) -> Option<(*mut FlowValue, FlowValue)> {
+        let place = FLOWS.get_ptr_mut(key)?;
+        // SAFETY: a looked-up value stays readable for this run. Other CPUs write single words of it; an entry that is
+        // reused meanwhile may lend its words to this one packet, as with grants.
+        Some((place, unsafe { place.read() }))
+    }
+
+    #[inline(always)]
+    fn touch_flow(&self, place: *mut FlowValue, now_ns: u64, establishes: bool, closes: bool) {
+        // SAFETY: `place` came from a look-up in this run. Single words are written, whose last writer wins.
+        unsafe {
+            (&raw mut (*place).seen_ns).write_volatile(now_ns);
+            if establishes {
+                (&raw mut (*place).state).write_volatile(STATE_ESTABLISHED);
+            }
+            if closes {
+                (&raw mut (*place).flags).write_volatile((*place).flags | FLAG_CLOSING);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn flows_of(&self, grant: &GrantKey) -> Option<u64> {
+        let opened = match FLOWS_OPENED.get_ptr(grant) {
+            Some(opened) => opened,
+            None => {
+                FLOWS_OPENED.insert(grant, 0, u64::from(BPF_NOEXIST)).ok();
+                FLOWS_OPENED.get_ptr(grant)?
+            }
+        };
+        // SAFETY: looked up in this run; both are one aligned word.
+        let closed = unsafe { FLOWS_CLOSED.get(grant) }.copied().unwrap_or(0);
+        Some(unsafe { opened.read_volatile() }.saturating_sub(closed))
+    }
+
+    #[inline(always)]
+    fn open_flow(&self, key: &FlowKey, value: &FlowValue, grant: &GrantKey) -> bool {
+        if FLOWS.insert(key, value, u64::from(BPF_ANY)).is_err() {
+            return false;
+        }
+        if let Some(opened) = FLOWS_OPENED.get_ptr_mut(grant) {
+            // SAFETY: looked up in this run. Two CPUs may count one flow for two; the controller counts again.
+            unsafe { *opened += 1 };
+        }
+        true
+    }
+
+    #[inline(always)]
     fn now_ns(&self) -> u64 {
-        clock::boot_ns()
+        clock::tick_ns()
     }
 }

@@ -18,14 +18,17 @@ use crate::frame::Cursor;
 /// Most extension headers in front of a transport header (IPv6, and AH in IPv4).
 pub const MAX_EXTENSIONS: usize = 6;
 
-/// A frame, read. Pointers and plain values are kept apart: an enum in which they overlap makes the compiler do
-/// arithmetic on pointers that the verifier refuses.
+/// A frame, read. Every field always has a value, and pointers are kept apart from plain values: an enum in which
+/// they overlap makes the compiler do arithmetic on pointers, or copy a register that it never wrote, and the verifier
+/// refuses both.
 #[derive(Clone, Copy)]
 pub struct Packet<'a> {
     /// Where from and where to.
     pub addresses: Addresses<'a>,
     /// What is behind the IP headers.
     pub carries: Carries,
+    /// The transport header where it carries [`Carries::Segment`]; nothing particular for anything else.
+    pub segment: Segment,
     /// Payload of a UDP datagram without a fault; nothing particular for anything else.
     pub payload: Cursor<'a>,
 }
@@ -49,7 +52,7 @@ pub enum Carries {
     /// Headers that cannot be followed, or must not be.
     Malformed(DropReason),
     /// TCP or UDP, whole or as a first fragment with its whole header.
-    Segment(Segment),
+    Segment,
     /// A fragment that is not the first.
     LaterFragment,
     /// ICMP in IPv4 or ICMPv6 in IPv6.
@@ -69,10 +72,23 @@ pub struct Segment {
     pub source_port: [u8; 2],
     /// Destination port, network order.
     pub port: [u8; 2],
+    /// Flags of a TCP header (RFC 9293 §3.1), as its byte 13; 0 for UDP.
+    pub flags: u8,
     /// Whether the rest comes in later fragments.
     pub is_first_fragment: bool,
     /// What is wrong with the header's own lengths; always something for the first fragment of a UDP datagram.
     pub fault: Option<DropReason>,
+}
+
+impl Segment {
+    const NONE: Self = Self {
+        protocol: Protocol::Tcp,
+        source_port: [0; 2],
+        port: [0; 2],
+        flags: 0,
+        is_first_fragment: false,
+        fault: None,
+    };
 }
 
 impl Addresses<'_> {
@@ -109,10 +125,24 @@ fn half(both: &[u8; 32], at: usize) -> Addr {
 /// Reads one Ethernet frame.
 #[inline(always)]
 #[must_use]
-pub fn parse(frame: Cursor<'_>) -> Packet<'_> {
-    let mut packet = Packet { addresses: Addresses::Unknown, carries: Carries::NotIp, payload: frame };
-    let network = link::network_layer(&mut packet.payload);
-    packet.payload.join_ways();
+pub fn parse(mut frame: Cursor<'_>) -> Packet<'_> {
+    let network = link::network_layer(&mut frame);
+    parse_network(frame, network)
+}
+
+/// Reads one frame of a device without a link header: it begins with the IP header, whose version says which.
+#[inline(always)]
+#[must_use]
+pub fn parse_l3(frame: Cursor<'_>) -> Packet<'_> {
+    let network = link::version(&frame);
+    parse_network(frame, network)
+}
+
+#[inline(always)]
+fn parse_network(mut frame: Cursor<'_>, network: Result<link::Network, DropReason>) -> Packet<'_> {
+    frame.join_ways();
+    let mut packet =
+        Packet { addresses: Addresses::Unknown, carries: Carries::NotIp, segment: Segment::NONE, payload: frame };
     let carries = match network {
         Ok(link::Network::Ipv4) => ipv4::parse(&mut packet),
         Ok(link::Network::Ipv6) => ipv6::parse(&mut packet),

@@ -245,10 +245,19 @@ fn rules(config: &Config, ids: &load::ServiceIds) -> anyhow::Result<Rules> {
         Destinations::Local => addresses::local().ok(),
         Destinations::Prefixes(prefixes) => Some(prefixes.iter().copied().collect()),
     };
-    let services = config
-        .services
-        .iter()
-        .filter_map(|service| ids.get(&service.name).map(|id| (*id, service.ports.clone(), service.prefix)));
+    let services = config.services.iter().filter_map(|service| {
+        let id = *ids.get(&service.name)?;
+        Some(tables::Service {
+            id,
+            ports: service.ports.clone(),
+            prefix: service.prefix,
+            has_tcp_flows: false,
+            keeps_tcp: false,
+            keeps_udp: false,
+            flow_idle: Duration::ZERO,
+            flow_max: Duration::ZERO,
+        })
+    });
     Ok(Rules {
         services: services.collect(),
         always_allow: config.always_allow.iter().copied().collect(),
@@ -256,5 +265,6 @@ fn rules(config: &Config, ids: &load::ServiceIds) -> anyhow::Result<Rules> {
         drop_tunnels: config.listen.drop_tunnels,
         knock_port: config.listen.port,
         max_ttl: MAX_TTL,
+        flows_per_grant: 0,
     })
 }

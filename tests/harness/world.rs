@@ -1,12 +1,19 @@
 //! One host with two services, and the tables that say so: in memory for the host's tests, and to be copied into the
 //! kernel's maps.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use jpat_common::{
     addr::{self, Addr, V4_MAPPED_BITS},
+    flow::{FLAG_CLOSING, FlowKey, FlowValue, STATE_ESTABLISHED},
     grant::{GrantKey, GrantValue, ServiceId},
-    settings::{FLAG_ALWAYS_ALLOW, MODE_ENFORCE, Protocol, ServiceRule, Settings, port_index, service_index},
+    settings::{
+        FLAG_ALWAYS_ALLOW, FLAG_PREFIX_DESTINATIONS, MODE_ENFORCE, Protocol, RULE_KEEP_TCP, RULE_KEEP_UDP,
+        RULE_TCP_FLOWS, ServiceRule, Settings, port_index, service_index,
+    },
 };
 use jpat_ebpf::decide::Tables;
 
@@ -78,6 +85,16 @@ senders! {
     ALLOWED = "allowed", 10;
 }
 
+/// Flows, and how many each grant has.
+#[derive(Clone, Debug, Default)]
+struct Flows {
+    flows: BTreeMap<FlowKey, FlowValue>,
+    counts: BTreeMap<GrantKey, u64>,
+}
+
+/// Most flows that the tables hold.
+pub const FLOWS_CAPACITY: usize = 8;
+
 /// The tables of one host.
 #[derive(Clone, Debug)]
 pub struct World {
@@ -87,12 +104,15 @@ pub struct World {
     pub ports: BTreeMap<u32, ServiceId>,
     /// By service index.
     pub rules: BTreeMap<u32, ServiceRule>,
+    /// Single addresses.
+    pub hosts: Vec<Addr>,
     /// Prefixes, in bits of the 16-byte form.
     pub destinations: Vec<(Addr, u32)>,
     /// Prefixes, in bits of the 16-byte form.
     pub always_allow: Vec<(Addr, u32)>,
     /// By key.
     pub grants: BTreeMap<GrantKey, GrantValue>,
+    flows: Arc<Mutex<Flows>>,
     /// The time at which it is asked.
     pub now_ns: u64,
 }
@@ -101,24 +121,33 @@ impl World {
     /// The world at `now_ns` (at least a second after the clock's start), in enforce mode, in the second slot.
     pub fn new(now_ns: u64) -> Self {
         let slot = 1;
-        let rule = ServiceRule { mask_v4: addr::mask(128), mask_v6: addr::mask(64), ..ServiceRule::default() };
+        let rule = ServiceRule {
+            mask_v4: addr::mask(128),
+            mask_v6: addr::mask(64),
+            flow_idle_ns: 600 * SECOND,
+            flow_max_ns: 3_600 * SECOND,
+            ..ServiceRule::default()
+        };
         let mut world = Self {
             settings: Settings {
                 max_ttl_ns: MAX_TTL_NS,
                 mode: MODE_ENFORCE,
                 slot,
                 generation: GENERATION,
-                flags: FLAG_ALWAYS_ALLOW,
+                flags: FLAG_ALWAYS_ALLOW | FLAG_PREFIX_DESTINATIONS,
                 knock_port: KNOCK_PORT.to_be_bytes(),
-                reserved: [0; 6],
+                reserved: [0; 2],
+                flows_per_grant: 4,
             },
             ports: [(Protocol::Tcp, WEB_PORT, WEB), (Protocol::Udp, WEB_PORT, WEB), (Protocol::Tcp, SSH_PORT, SSH)]
                 .map(|(protocol, port, service)| (port_index(slot, protocol, port), service))
                 .into(),
             rules: [WEB, SSH].map(|service| (service_index(slot, service), rule)).into(),
-            destinations: vec![(addr::from_v4(HOST4), 128), (addr::from_v4(BROADCAST4), 128), (HOST6, 128)],
+            hosts: vec![addr::from_v4(HOST4), HOST6],
+            destinations: vec![(addr::from_v4(BROADCAST4), V4_MAPPED_BITS + 32)],
             always_allow: vec![(addr::from_v4(ALLOWED.v4), V4_MAPPED_BITS + 32), (ALLOWED.v6, 64)],
             grants: BTreeMap::new(),
+            flows: Arc::default(),
             now_ns,
         };
         let live = GrantValue::new(now_ns + 3_600 * SECOND, GENERATION);
@@ -131,6 +160,31 @@ impl World {
         world
     }
 
+    /// The same world, in which [`WEB`] keeps its sessions. It shares no flows with the first.
+    #[must_use]
+    pub fn keeping(&self) -> Self {
+        let mut world = Self { flows: Arc::default(), ..self.clone() };
+        if let Some(rule) = world.rules.get_mut(&service_index(world.settings.slot, WEB)) {
+            rule.flags = RULE_TCP_FLOWS | RULE_KEEP_TCP | RULE_KEEP_UDP;
+        }
+        world
+    }
+
+    /// Every flow.
+    #[must_use]
+    pub fn flows(&self) -> BTreeMap<FlowKey, FlowValue> {
+        self.locked().flows.clone()
+    }
+
+    /// Puts a flow there, as an adoption does.
+    pub fn put_flow(&self, key: FlowKey, value: FlowValue) {
+        self.locked().flows.insert(key, value);
+    }
+
+    fn locked(&self) -> MutexGuard<'_, Flows> {
+        self.flows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn write(&mut self, sender: &Sender, service: ServiceId, value: GrantValue) {
         let rule = self.rules[&service_index(self.settings.slot, service)];
         self.grants.insert(GrantKey::new(&addr::from_v4(sender.v4), &rule.mask_v4, service), value);
@@ -139,6 +193,8 @@ impl World {
 }
 
 impl Tables for World {
+    type Place = FlowKey;
+
     fn service(&self, port_index: u32) -> ServiceId {
         self.ports.get(&port_index).copied().unwrap_or(0)
     }
@@ -147,7 +203,11 @@ impl Tables for World {
         self.rules.get(&service_index)
     }
 
-    fn is_destination(&self, address: &Addr) -> bool {
+    fn is_host(&self, address: &Addr) -> bool {
+        self.hosts.contains(address)
+    }
+
+    fn is_in_destinations(&self, address: &Addr) -> bool {
         covers(&self.destinations, address)
     }
 
@@ -157,6 +217,36 @@ impl Tables for World {
 
     fn grant(&self, key: &GrantKey) -> Option<GrantValue> {
         self.grants.get(key).copied()
+    }
+
+    fn flow(&self, key: &FlowKey) -> Option<(FlowKey, FlowValue)> {
+        self.locked().flows.get(key).map(|value| (*key, *value))
+    }
+
+    fn touch_flow(&self, place: FlowKey, now_ns: u64, establishes: bool, closes: bool) {
+        if let Some(value) = self.locked().flows.get_mut(&place) {
+            value.seen_ns = now_ns;
+            if establishes {
+                value.state = STATE_ESTABLISHED;
+            }
+            if closes {
+                value.flags |= FLAG_CLOSING;
+            }
+        }
+    }
+
+    fn flows_of(&self, grant: &GrantKey) -> Option<u64> {
+        Some(self.locked().counts.get(grant).copied().unwrap_or(0))
+    }
+
+    fn open_flow(&self, key: &FlowKey, value: &FlowValue, grant: &GrantKey) -> bool {
+        let mut flows = self.locked();
+        if flows.flows.len() >= FLOWS_CAPACITY && !flows.flows.contains_key(key) {
+            return false;
+        }
+        flows.flows.insert(*key, *value);
+        *flows.counts.entry(*grant).or_default() += 1;
+        true
     }
 
     fn now_ns(&self) -> u64 {

@@ -3,6 +3,8 @@
 use anyhow::{Context, Result, ensure};
 use aya::maps::{MapData, MapInfo, MapType};
 use jpat_common::{
+    addr::Addr,
+    flow::{FlowKey, FlowValue},
     grant::{GrantKey, GrantValue},
     map_name,
     reason::COUNTER_ENTRIES,
@@ -11,7 +13,7 @@ use jpat_common::{
 
 use crate::{
     Case,
-    kernel::{self, Kernel},
+    kernel::{self, Kernel, PROGRAMS},
 };
 
 pub(crate) const CASES: &[Case] =
@@ -19,6 +21,8 @@ pub(crate) const CASES: &[Case] =
 
 /// `BPF_F_NO_PREALLOC`.
 const NO_PREALLOC: u32 = 1;
+/// `BPF_F_RDONLY_PROG`: no mistake in the program can write a grant.
+const READ_ONLY: u32 = 1 << 7;
 
 /// Instructions the verifier may walk. The kernel's limit is a million, older ones prune less.
 const VERIFIER_BUDGET: u32 = 100_000;
@@ -33,13 +37,18 @@ struct Expected {
 }
 
 #[rustfmt::skip]
-const MAPS: [Expected; 8] = [
-    Expected { name: map_name::GRANTS, kind: MapType::LruHash, key: size_of::<GrantKey>(), value: size_of::<GrantValue>(), entries: 65_536, flags: 0 },
+const MAPS: [Expected; 13] = [
+    Expected { name: map_name::GRANTS, kind: MapType::LruHash, key: size_of::<GrantKey>(), value: size_of::<GrantValue>(), entries: 65_536, flags: READ_ONLY },
+    Expected { name: map_name::FLOWS, kind: MapType::Hash, key: size_of::<FlowKey>(), value: size_of::<FlowValue>(), entries: 65_536, flags: 0 },
+    Expected { name: map_name::FLOWS_OPENED, kind: MapType::Hash, key: size_of::<GrantKey>(), value: 8, entries: 65_536, flags: 0 },
+    Expected { name: map_name::FLOWS_CLOSED, kind: MapType::Hash, key: size_of::<GrantKey>(), value: 8, entries: 65_536, flags: READ_ONLY },
     Expected { name: map_name::SETTINGS, kind: MapType::Array, key: 4, value: size_of::<Settings>(), entries: 1, flags: 0 },
     Expected { name: map_name::PORTS, kind: MapType::Array, key: 4, value: 4, entries: PORT_ENTRIES, flags: 0 },
     Expected { name: map_name::SERVICES, kind: MapType::Array, key: 4, value: size_of::<ServiceRule>(), entries: SERVICE_ENTRIES, flags: 0 },
+    Expected { name: map_name::HOSTS, kind: MapType::Hash, key: size_of::<Addr>(), value: 4, entries: 4096, flags: READ_ONLY },
     Expected { name: map_name::DESTINATIONS, kind: MapType::LpmTrie, key: 20, value: 4, entries: 4096, flags: NO_PREALLOC },
     Expected { name: map_name::ALWAYS_ALLOW, kind: MapType::LpmTrie, key: 20, value: 4, entries: 4096, flags: NO_PREALLOC },
+    Expected { name: map_name::CLOCK, kind: MapType::PerCpuArray, key: 4, value: 16, entries: 1, flags: 0 },
     Expected { name: map_name::KNOCKS, kind: MapType::RingBuf, key: 0, value: 0, entries: 1 << 20, flags: 0 },
     Expected { name: map_name::COUNTERS, kind: MapType::PerCpuArray, key: 4, value: 8, entries: COUNTER_ENTRIES, flags: 0 },
 ];
@@ -65,8 +74,12 @@ fn maps() -> Result<()> {
 
 fn info(kernel: &Kernel, name: &str) -> Result<MapInfo> {
     use aya::maps::Map;
-    let (Map::LruHashMap(data) | Map::Array(data) | Map::LpmTrie(data) | Map::RingBuf(data) | Map::PerCpuArray(data)) =
-        kernel.map(name)?
+    let (Map::LruHashMap(data)
+    | Map::HashMap(data)
+    | Map::Array(data)
+    | Map::LpmTrie(data)
+    | Map::RingBuf(data)
+    | Map::PerCpuArray(data)) = kernel.map(name)?
     else {
         anyhow::bail!("{name} is of a kind that no map of the object has");
     };
@@ -74,13 +87,20 @@ fn info(kernel: &Kernel, name: &str) -> Result<MapInfo> {
 }
 
 fn program() -> Result<()> {
-    let info = Kernel::load(&kernel::world()?)?.program_info()?;
-    ensure!(info.name_as_str() == Some(map_name::PROGRAM), "the kernel calls it {:?}", info.name_as_str());
-    ensure!(info.gpl_compatible() == Some(true), "its licence is not taken for GPL-compatible");
-    // Known since kernel 5.16.
-    if let Some(count) = info.verified_instruction_count() {
-        println!("the verifier walked {count} instructions");
-        ensure!(count <= VERIFIER_BUDGET, "the verifier walked {count} instructions, more than {VERIFIER_BUDGET}");
+    let kernel = Kernel::load(&kernel::world()?)?;
+    for name in PROGRAMS {
+        if name == map_name::PROGRAM_FRAGS && !kernel::has_frags()? {
+            println!("{name}: not on a kernel before 5.18");
+            continue;
+        }
+        let info = kernel.program_info(name)?;
+        ensure!(info.name_as_str() == Some(name), "the kernel calls it {:?}", info.name_as_str());
+        ensure!(info.gpl_compatible() == Some(true), "{name}: its licence is not taken for GPL-compatible");
+        // Known since kernel 5.16.
+        if let Some(count) = info.verified_instruction_count() {
+            println!("{name}: the verifier walked {count} instructions");
+            ensure!(count <= VERIFIER_BUDGET, "{name}: walked {count} instructions, more than {VERIFIER_BUDGET}");
+        }
     }
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! The object in the kernel, with a [`World`] in its maps.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context, Result, anyhow, ensure};
 use aya::{
     Ebpf, Pod, TestRunOptions,
@@ -8,6 +10,7 @@ use aya::{
 };
 use jpat_common::{
     addr::Addr,
+    flow::{FlowKey, FlowValue},
     grant::{GrantKey, GrantValue},
     map_name,
     settings::Settings,
@@ -15,7 +18,10 @@ use jpat_common::{
 use jpat_tests::world::World;
 use jpat_userspace::datapath::object::OBJECT;
 
-/// The loaded program and its maps.
+/// The programs of the object.
+pub(crate) const PROGRAMS: [&str; 3] = [map_name::PROGRAM, map_name::PROGRAM_FRAGS, map_name::PROGRAM_L3];
+
+/// The loaded programs and their maps.
 pub(crate) struct Kernel {
     ebpf: Ebpf,
 }
@@ -24,12 +30,18 @@ impl Kernel {
     /// Loads the object and copies `world` into its maps.
     pub(crate) fn load(world: &World) -> Result<Self> {
         let mut ebpf = Ebpf::load(OBJECT).context("load the object")?;
-        let program: &mut Xdp = ebpf.program_mut(map_name::PROGRAM).context("no program of that name")?.try_into()?;
-        program.load().context("the verifier")?;
+        for name in PROGRAMS {
+            if name == map_name::PROGRAM_FRAGS && !has_frags()? {
+                continue;
+            }
+            let program: &mut Xdp = ebpf.program_mut(name).with_context(|| format!("no program {name}"))?.try_into()?;
+            program.load().with_context(|| format!("the verifier, of {name}"))?;
+        }
         let mut kernel = Self { ebpf };
         kernel.write_settings(&world.settings)?;
         kernel.write_array(map_name::PORTS, &world.ports)?;
         kernel.write_array(map_name::SERVICES, &world.rules)?;
+        kernel.write_hosts(&world.hosts)?;
         kernel.write_prefixes(map_name::DESTINATIONS, &world.destinations)?;
         kernel.write_prefixes(map_name::ALWAYS_ALLOW, &world.always_allow)?;
         for (key, value) in &world.grants {
@@ -63,6 +75,41 @@ impl Kernel {
         Ok(())
     }
 
+    fn write_hosts(&mut self, hosts: &[Addr]) -> Result<()> {
+        let mut map = HashMap::<_, Addr, u32>::try_from(self.map_mut(map_name::HOSTS)?)?;
+        hosts.iter().try_for_each(|host| map.insert(host, 1, 0))?;
+        Ok(())
+    }
+
+    /// Writes a flow.
+    pub(crate) fn write_flow(&mut self, key: &FlowKey, value: &FlowValue) -> Result<()> {
+        HashMap::<_, FlowKey, FlowValue>::try_from(self.map_mut(map_name::FLOWS)?)?.insert(key, value, 0)?;
+        Ok(())
+    }
+
+    /// Deletes every flow and its count.
+    pub(crate) fn clear_flows(&mut self) -> Result<()> {
+        for (key, _) in self.flows()? {
+            HashMap::<_, FlowKey, FlowValue>::try_from(self.map_mut(map_name::FLOWS)?)?.remove(&key)?;
+        }
+        let mut opened = HashMap::<_, GrantKey, u64>::try_from(self.map_mut(map_name::FLOWS_OPENED)?)?;
+        let keys = opened.keys().collect::<Result<Vec<_>, _>>()?;
+        keys.iter().try_for_each(|key| opened.remove(key))?;
+        Ok(())
+    }
+
+    /// Every flow.
+    pub(crate) fn flows(&self) -> Result<BTreeMap<FlowKey, FlowValue>> {
+        let flows = HashMap::<_, FlowKey, FlowValue>::try_from(self.map(map_name::FLOWS)?)?;
+        Ok(flows.iter().collect::<Result<_, _>>()?)
+    }
+
+    /// How many flows were opened under a grant.
+    pub(crate) fn flows_opened(&self, grant: &GrantKey) -> Result<u64> {
+        let opened = HashMap::<_, GrantKey, u64>::try_from(self.map(map_name::FLOWS_OPENED)?)?;
+        Ok(opened.get(grant, 0)?)
+    }
+
     fn write_prefixes(&mut self, name: &str, prefixes: &[(Addr, u32)]) -> Result<()> {
         let mut trie = LpmTrie::<_, Addr, u32>::try_from(self.map_mut(name)?)?;
         for (prefix, bits) in prefixes {
@@ -76,20 +123,29 @@ impl Kernel {
         Ok(self.run_times(frame, 1)?.0)
     }
 
+    /// Runs the program of this name on a frame (at least 14 bytes); its XDP action.
+    pub(crate) fn run_program(&self, name: &str, frame: &[u8]) -> Result<u32> {
+        Ok(self.run_program_times(name, frame, 1)?.0)
+    }
+
     /// Runs it several times; the action, and nanoseconds per run.
     pub(crate) fn run_times(&self, frame: &[u8], repeat: u32) -> Result<(u32, u64)> {
+        self.run_program_times(map_name::PROGRAM, frame, repeat)
+    }
+
+    fn run_program_times(&self, name: &str, frame: &[u8], repeat: u32) -> Result<(u32, u64)> {
         let options = TestRunOptions { data_in: Some(frame), repeat, ..TestRunOptions::new() };
-        let result = self.program()?.test_run(options).with_context(|| format!("run {} bytes", frame.len()))?;
+        let result = self.program(name)?.test_run(options).with_context(|| format!("run {} bytes", frame.len()))?;
         Ok((result.return_value, u64::try_from(result.duration.as_nanos())?))
     }
 
     /// What the kernel knows of the program.
-    pub(crate) fn program_info(&self) -> Result<ProgramInfo> {
-        Ok(self.program()?.info()?)
+    pub(crate) fn program_info(&self, name: &str) -> Result<ProgramInfo> {
+        Ok(self.program(name)?.info()?)
     }
 
-    fn program(&self) -> Result<&Xdp> {
-        Ok(self.ebpf.program(map_name::PROGRAM).context("no program of that name")?.try_into()?)
+    fn program(&self, name: &str) -> Result<&Xdp> {
+        Ok(self.ebpf.program(name).context("no program of that name")?.try_into()?)
     }
 
     /// One counter, of all CPUs.
@@ -129,6 +185,11 @@ impl Kernel {
     pub(crate) fn map_names(&self) -> Vec<&str> {
         self.ebpf.maps().map(|(name, _)| name).collect()
     }
+}
+
+/// Whether the kernel takes programs for frames of several buffers (since 5.18).
+pub(crate) fn has_frags() -> Result<bool> {
+    Ok(aya::util::KernelVersion::current()? >= aya::util::KernelVersion::new(5, 18, 0))
 }
 
 /// `CLOCK_BOOTTIME` in nanoseconds, as the program reads it.

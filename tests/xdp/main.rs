@@ -10,6 +10,7 @@ mod grants;
 mod kernel;
 mod knocks;
 mod modes;
+mod programs;
 #[path = "../oracle/mod.rs"]
 mod oracle;
 
@@ -30,7 +31,7 @@ fn main() -> ExitCode {
         eprintln!("BPF programs cannot be run here: {missing:#}");
     }
     let ignored = missing.is_some() && !privileges::required();
-    let cases = [abi::CASES, frames::CASES, grants::CASES, knocks::CASES, modes::CASES];
+    let cases = [abi::CASES, frames::CASES, grants::CASES, knocks::CASES, modes::CASES, programs::CASES];
     let trials = cases.into_iter().flatten().map(|(name, case)| {
         Trial::test(*name, move || case().map_err(|error| format!("{error:#}").into())).with_ignored_flag(ignored)
     });

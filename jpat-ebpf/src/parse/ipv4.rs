@@ -35,7 +35,7 @@ pub(super) fn parse(packet: &mut Packet<'_>) -> Result<Carries, DropReason> {
         return Ok(Carries::LaterFragment);
     }
     let protocol = skip_authentication(header[9], at)?;
-    Ok(transport::parse(at, protocol, transport::ICMP, fragment & MORE_FRAGMENTS != 0))
+    Ok(transport::parse(packet, protocol, transport::ICMP, fragment & MORE_FRAGMENTS != 0))
 }
 
 #[inline(always)]

@@ -3,7 +3,6 @@
 use jpat_common::{addr, reason::DropReason};
 
 use super::{Addresses, Carries, MAX_EXTENSIONS, Packet, transport};
-use crate::frame::Cursor;
 
 const MAX_PAYLOAD: usize = 65_535;
 
@@ -33,11 +32,12 @@ pub(super) fn parse(packet: &mut Packet<'_>) -> Result<Carries, DropReason> {
         return Err(DropReason::MappedAddress);
     }
     at.limit(usize::from(u16::from_be_bytes([fields[4], fields[5]]))).ok_or(DropReason::BadIpLength)?;
-    extensions(at, fields[6])
+    extensions(packet, fields[6])
 }
 
 #[inline(always)]
-fn extensions(at: &mut Cursor<'_>, first: u8) -> Result<Carries, DropReason> {
+fn extensions(packet: &mut Packet<'_>, first: u8) -> Result<Carries, DropReason> {
+    let at = &mut packet.payload;
     let mut next = first;
     let mut seen_fragment = false;
     let mut is_first_fragment = false;
@@ -76,7 +76,7 @@ fn extensions(at: &mut Cursor<'_>, first: u8) -> Result<Carries, DropReason> {
         next = header[0];
         at.skip(size).ok_or(DropReason::TruncatedExtension)?;
     }
-    Ok(transport::parse(at, next, transport::ICMPV6, is_first_fragment))
+    Ok(transport::parse(packet, next, transport::ICMPV6, is_first_fragment))
 }
 
 #[inline(always)]

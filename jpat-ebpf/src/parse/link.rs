@@ -1,4 +1,4 @@
-//! Ethernet: VLAN tags, and what else may lie between the MAC addresses and an IP header.
+//! What lies in front of an IP header: Ethernet, VLAN tags and other encapsulations, or nothing.
 
 use jpat_common::reason::DropReason;
 
@@ -60,6 +60,17 @@ pub(super) fn network_layer(at: &mut Cursor<'_>) -> Result<Network, DropReason> 
         IPV6 => Ok(Network::Ipv6),
         _ if could_carry_ip(ether_type, at)? => Err(DropReason::L2Encapsulation),
         _ => Ok(Network::Other),
+    }
+}
+
+/// Tells the network layer by the IP version, where there is no other header.
+#[inline(always)]
+pub(super) fn version(at: &Cursor<'_>) -> Result<Network, DropReason> {
+    let &[first] = at.peek().ok_or(DropReason::TruncatedL3)?;
+    match first >> 4 {
+        4 => Ok(Network::Ipv4),
+        6 => Ok(Network::Ipv6),
+        _ => Err(DropReason::BadIpHeader),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use jpat_common::{reason::DropReason, settings::Protocol};
 
-use super::{Carries, Segment};
+use super::{Carries, Packet, Segment};
 use crate::frame::Cursor;
 
 pub(super) const ICMP: u8 = 1;
@@ -18,9 +18,11 @@ const UDP_HEADER: usize = 8;
 /// Ethernet.
 const TUNNELS: [u8; 11] = [4, 41, 47, 50, 55, 94, 97, 108, 115, 137, 143];
 
-/// Reads the header of `protocol` at `at`, where `icmp` is the version's own ICMP. Goes on to a datagram's payload.
+/// Reads the header of `protocol` behind the IP headers, where `icmp` is the version's own ICMP. Goes on to a datagram's
+/// payload.
 #[inline(always)]
-pub(super) fn parse(at: &mut Cursor<'_>, protocol: u8, icmp: u8, is_first_fragment: bool) -> Carries {
+pub(super) fn parse(packet: &mut Packet<'_>, protocol: u8, icmp: u8, is_first_fragment: bool) -> Carries {
+    let at = &mut packet.payload;
     at.join_ways();
     let segment = match protocol {
         TCP => tcp(at, is_first_fragment),
@@ -30,7 +32,10 @@ pub(super) fn parse(at: &mut Cursor<'_>, protocol: u8, icmp: u8, is_first_fragme
         _ => return Carries::Other,
     };
     match segment {
-        Some(segment) => Carries::Segment(segment),
+        Some(segment) => {
+            packet.segment = segment;
+            Carries::Segment
+        }
         None if is_first_fragment => Carries::Malformed(DropReason::TinyFragment),
         None => Carries::Malformed(DropReason::TruncatedL4),
     }
@@ -44,6 +49,7 @@ fn tcp(at: &Cursor<'_>, is_first_fragment: bool) -> Option<Segment> {
         protocol: Protocol::Tcp,
         source_port: [header[0], header[1]],
         port: [header[2], header[3]],
+        flags: header[13],
         is_first_fragment,
         fault: (length < TCP_HEADER || length > at.left()).then_some(DropReason::BadTcpHeader),
     })
@@ -58,6 +64,7 @@ fn udp(at: &mut Cursor<'_>, is_first_fragment: bool) -> Option<Segment> {
         protocol: Protocol::Udp,
         source_port: [header[0], header[1]],
         port: [header[2], header[3]],
+        flags: 0,
         is_first_fragment,
         fault: (!fits).then_some(DropReason::BadUdpLength),
     })

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    time::Duration,
 };
 
 use aya::{
@@ -12,6 +13,7 @@ use aya::{
 use ipnet::IpNet;
 use jpat_common::{
     addr::{self, Addr},
+    flow::{FlowKey, FlowValue},
     grant::{GrantKey, GrantValue, ServiceId},
     map_name,
     settings::{self, ServiceRule, Settings},
@@ -30,8 +32,8 @@ pub struct Tables {
 /// Rules of one configuration, as the program needs them.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Rules {
-    /// Number, ports and address widths of every service.
-    pub services: Vec<(ServiceId, Vec<PortRange>, PrefixWidths)>,
+    /// Every service.
+    pub services: Vec<Service>,
     /// Sources that pass without a grant.
     pub always_allow: BTreeSet<IpNet>,
     /// Judged destinations; `None` for all.
@@ -41,8 +43,34 @@ pub struct Rules {
     /// Knock port, host order.
     pub knock_port: u16,
     /// Longest life of a grant.
-    pub max_ttl: std::time::Duration,
+    pub max_ttl: Duration,
+    /// Most flows that one grant may have.
+    pub flows_per_grant: u32,
 }
+
+/// A service as the program knows it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Service {
+    /// Its number.
+    pub id: ServiceId,
+    /// Its ports.
+    pub ports: Vec<PortRange>,
+    /// Widths of the addresses that its grants cover.
+    pub prefix: PrefixWidths,
+    /// Its TCP segments are looked up among the flows, because some were adopted.
+    pub has_tcp_flows: bool,
+    /// Its TCP connections outlive their grant.
+    pub keeps_tcp: bool,
+    /// Its UDP flows outlive their grant.
+    pub keeps_udp: bool,
+    /// How long a flow may be silent.
+    pub flow_idle: Duration,
+    /// How long a flow may last.
+    pub flow_max: Duration,
+}
+
+/// The program's time is a tick behind at most, so that a grant of the longest life looks longer at first.
+const TICK_ALLOWANCE: Duration = Duration::from_secs(1);
 
 /// Rules that lie in the maps and are not in force yet.
 #[derive(Debug)]
@@ -58,6 +86,23 @@ impl Rules {
     fn judged(&self) -> &BTreeSet<IpNet> {
         static NONE: BTreeSet<IpNet> = BTreeSet::new();
         self.destinations.as_ref().unwrap_or(&NONE)
+    }
+}
+
+/// Judged destinations, by the table that holds them.
+struct Judged {
+    hosts: BTreeSet<Addr>,
+    prefixes: BTreeSet<IpNet>,
+}
+
+impl Judged {
+    fn of(destinations: &BTreeSet<IpNet>) -> Self {
+        let is_host = |net: &&IpNet| net.prefix_len() == net.max_prefix_len();
+        let (hosts, prefixes): (Vec<_>, Vec<_>) = destinations.iter().partition(is_host);
+        Self {
+            hosts: hosts.into_iter().map(|net| key(net).data()).collect(),
+            prefixes: prefixes.into_iter().map(IpNet::trunc).collect(),
+        }
     }
 }
 
@@ -137,7 +182,7 @@ impl Tables {
         self.write_services(slot, &rules)?;
         let before = self.prefixes(map_name::ALWAYS_ALLOW)?;
         let added = self
-            .add_prefixes(map_name::DESTINATIONS, rules.judged())
+            .add_judged(&Judged::of(rules.judged()))
             .and_then(|()| self.add_prefixes(map_name::ALWAYS_ALLOW, &rules.always_allow));
         match added {
             Ok(()) => Ok(Prepared { rules, slot, always_allowed_before: before }),
@@ -154,19 +199,22 @@ impl Tables {
     /// The kernel's refusal; the old rules are in force as they were.
     pub fn switch(&mut self, prepared: &Prepared, mode: u32, generation: u32) -> Result<(), DataPathError> {
         let Prepared { rules, slot, .. } = prepared;
+        let has_prefixes = !Judged::of(rules.judged()).prefixes.is_empty();
         let flags = [
             (rules.destinations.is_none(), settings::FLAG_ANY_DESTINATION),
+            (has_prefixes, settings::FLAG_PREFIX_DESTINATIONS),
             (!rules.always_allow.is_empty(), settings::FLAG_ALWAYS_ALLOW),
             (rules.drop_tunnels, settings::FLAG_DROP_TUNNELS),
         ];
         self.write_settings(&Settings {
-            max_ttl_ns: u64::try_from(rules.max_ttl.as_nanos()).unwrap_or(0),
+            max_ttl_ns: nanos(rules.max_ttl.saturating_add(TICK_ALLOWANCE)),
             mode,
             slot: *slot,
             generation,
-            flags: flags.into_iter().filter(|(is_set, _)| *is_set).fold(0, |flags, (_, flag)| flags | flag),
+            flags: any_of(&flags),
             knock_port: rules.knock_port.to_be_bytes(),
-            reserved: [0; 6],
+            reserved: [0; 2],
+            flows_per_grant: rules.flows_per_grant,
         })
     }
 
@@ -176,7 +224,7 @@ impl Tables {
     /// The kernel's refusal.
     pub fn finish(&mut self, prepared: Prepared) -> Result<(), DataPathError> {
         self.retain_prefixes(map_name::ALWAYS_ALLOW, &prepared.rules.always_allow)?;
-        self.retain_prefixes(map_name::DESTINATIONS, prepared.rules.judged())
+        self.retain_judged(&Judged::of(prepared.rules.judged()))
     }
 
     /// Takes prepared rules back that were not switched to.
@@ -192,14 +240,61 @@ impl Tables {
     /// # Errors
     /// The kernel's refusal; additions came first, unless there was no room for them beside the old ones.
     pub fn write_destinations(&mut self, destinations: &BTreeSet<IpNet>) -> Result<(), DataPathError> {
+        let judged = Judged::of(destinations);
+        if !judged.prefixes.is_empty() {
+            self.set_flag(settings::FLAG_PREFIX_DESTINATIONS, true)?;
+        }
         // A full trie of Linux before 6.13 refuses also what it holds.
         let held = self.prefixes(map_name::DESTINATIONS)?;
-        let added = destinations.iter().map(IpNet::trunc).filter(|prefix| !held.contains(prefix)).collect();
-        if self.add_prefixes(map_name::DESTINATIONS, &added).is_ok() {
-            return self.retain_prefixes(map_name::DESTINATIONS, destinations);
+        let added = Judged {
+            hosts: judged.hosts.difference(&self.hosts()?).copied().collect(),
+            prefixes: judged.prefixes.difference(&held).copied().collect(),
+        };
+        if self.add_judged(&added).is_ok() {
+            self.retain_judged(&judged)?;
+        } else {
+            self.retain_judged(&judged)?;
+            self.add_judged(&added)?;
         }
-        self.retain_prefixes(map_name::DESTINATIONS, destinations)?;
-        self.add_prefixes(map_name::DESTINATIONS, &added)
+        if judged.prefixes.is_empty() {
+            self.set_flag(settings::FLAG_PREFIX_DESTINATIONS, false)?;
+        }
+        Ok(())
+    }
+
+    fn set_flag(&mut self, flag: u32, is_set: bool) -> Result<(), DataPathError> {
+        let mut settings = self.settings()?;
+        let flags = if is_set { settings.flags | flag } else { settings.flags & !flag };
+        if flags == settings.flags {
+            return Ok(());
+        }
+        settings.flags = flags;
+        self.write_settings(&settings)
+    }
+
+    fn add_judged(&mut self, judged: &Judged) -> Result<(), DataPathError> {
+        self.add_prefixes(map_name::DESTINATIONS, &judged.prefixes)?;
+        let mut hosts = self.hosts_mut()?;
+        judged.hosts.iter().try_for_each(|host| hosts.insert(host, 1, 0)).map_err(DataPathError::map(map_name::HOSTS))
+    }
+
+    fn retain_judged(&mut self, judged: &Judged) -> Result<(), DataPathError> {
+        let held = self.hosts()?;
+        let mut hosts = self.hosts_mut()?;
+        held.difference(&judged.hosts)
+            .try_for_each(|host| absent_is_fine(hosts.remove(host)))
+            .map_err(DataPathError::map(map_name::HOSTS))?;
+        self.retain_prefixes(map_name::DESTINATIONS, &judged.prefixes)
+    }
+
+    fn hosts(&self) -> Result<BTreeSet<Addr>, DataPathError> {
+        let hosts: HashMap<_, Addr, u32> =
+            HashMap::try_from(self.map(map_name::HOSTS)?).map_err(DataPathError::map(map_name::HOSTS))?;
+        hosts.keys().collect::<Result<_, _>>().map_err(DataPathError::map(map_name::HOSTS))
+    }
+
+    fn hosts_mut(&mut self) -> Result<HashMap<&mut MapData, Addr, u32>, DataPathError> {
+        HashMap::try_from(self.map_mut(map_name::HOSTS)?).map_err(DataPathError::map(map_name::HOSTS))
     }
 
     /// One counter, summed over the CPUs.
@@ -217,9 +312,9 @@ impl Tables {
         let wanted: BTreeMap<u32, ServiceId> = rules
             .services
             .iter()
-            .flat_map(|(id, ports, _)| ports.iter().map(move |range| (id, range)))
+            .flat_map(|service| service.ports.iter().map(move |range| (service.id, range)))
             .flat_map(|(id, range)| {
-                (range.first..=range.last).map(move |port| (settings::port_index(slot, range.protocol, port), *id))
+                (range.first..=range.last).map(move |port| (settings::port_index(slot, range.protocol, port), id))
             })
             .collect();
         let held = match self.ports[slot as usize].take() {
@@ -257,14 +352,22 @@ impl Tables {
     fn write_services(&mut self, slot: u32, rules: &Rules) -> Result<(), DataPathError> {
         let mut table: Array<_, ServiceRule> =
             Array::try_from(self.map_mut(map_name::SERVICES)?).map_err(DataPathError::map(map_name::SERVICES))?;
-        for (id, _, prefix) in &rules.services {
+        for service in &rules.services {
+            let rule_flags = [
+                (service.keeps_tcp || service.has_tcp_flows, settings::RULE_TCP_FLOWS),
+                (service.keeps_tcp, settings::RULE_KEEP_TCP),
+                (service.keeps_udp, settings::RULE_KEEP_UDP),
+            ];
             let rule = ServiceRule {
-                mask_v4: addr::mask(prefix.v4.saturating_add(96)),
-                mask_v6: addr::mask(prefix.v6),
-                flags: 0,
+                mask_v4: addr::mask(service.prefix.v4.saturating_add(96)),
+                mask_v6: addr::mask(service.prefix.v6),
+                flags: any_of(&rule_flags),
                 reserved: 0,
+                flow_idle_ns: nanos(service.flow_idle),
+                flow_max_ns: nanos(service.flow_max),
             };
-            table.set(settings::service_index(slot, *id), rule, 0).map_err(DataPathError::map(map_name::SERVICES))?;
+            let index = settings::service_index(slot, service.id);
+            table.set(index, rule, 0).map_err(DataPathError::map(map_name::SERVICES))?;
         }
         Ok(())
     }
@@ -307,6 +410,9 @@ impl Tables {
 pub(super) fn layout(name: &str) -> String {
     let (kind, key, value) = match name {
         map_name::GRANTS => (MapType::LruHash, size_of::<GrantKey>(), size_of::<GrantValue>()),
+        map_name::FLOWS => (MapType::Hash, size_of::<FlowKey>(), size_of::<FlowValue>()),
+        map_name::FLOWS_OPENED | map_name::FLOWS_CLOSED => (MapType::Hash, size_of::<GrantKey>(), size_of::<u64>()),
+        map_name::HOSTS => (MapType::Hash, size_of::<Addr>(), size_of::<u32>()),
         map_name::SETTINGS => (MapType::Array, 4, size_of::<Settings>()),
         map_name::PORTS => (MapType::Array, 4, size_of::<ServiceId>()),
         map_name::SERVICES => (MapType::Array, 4, size_of::<ServiceRule>()),
@@ -314,6 +420,15 @@ pub(super) fn layout(name: &str) -> String {
         _prefixes => (MapType::LpmTrie, size_of::<u32>() + size_of::<Addr>(), size_of::<u32>()),
     };
     format!("{kind:?}, key {key}, value {value}")
+}
+
+fn any_of(flags: &[(bool, u32)]) -> u32 {
+    flags.iter().filter(|(is_set, _)| *is_set).fold(0, |flags, (_, flag)| flags | flag)
+}
+
+/// Something that does not fit is 0, which allows nothing.
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(0)
 }
 
 /// The trie's key: IPv4 prefixes move behind the 96 bits of the mapped form.

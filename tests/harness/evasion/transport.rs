@@ -110,10 +110,10 @@ fn knocks(scene: &Scene, family: Family) -> Vec<Case> {
         one("knock-of-the-most", taken(bare(&[b'x'; MAX_PAYLOAD]))),
         one("knock-empty", dropped(bare(b""), DropReason::KnockEmpty)),
         one("knock-too-long", dropped(bare(&[b'x'; MAX_PAYLOAD + 1]), DropReason::KnockTooLong)),
-        one("knock-first-fragment", dropped(first, DropReason::FirstFragment)),
+        one("knock-first-fragment", dropped(first, DropReason::KnockFragmented)),
         one(
             "knock-of-udp-length-0",
-            dropped(path.frame(family, UDP, &patched(datagram.clone(), 4, &[0, 0])), DropReason::BadUdpLength),
+            dropped(path.frame(family, UDP, &patched(datagram.clone(), 4, &[0, 0])), DropReason::KnockBadLength),
         ),
         one("knock-cut", dropped(path.frame(family, UDP, &datagram[..7]), DropReason::TruncatedL4)),
         one("knock-from-port-53", taken(path.frame(family, UDP, &path.sent_from(family, UDP, 53, datagram.clone())))),

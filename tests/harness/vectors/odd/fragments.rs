@@ -42,7 +42,7 @@ fn of_ipv4() -> Vec<Vector> {
         Vector::drop(
             "frag4/first/knock",
             four(&STRANGER, HOST4, UDP, MORE, &udp(KNOCK_PORT, &data)),
-            DropReason::FirstFragment,
+            DropReason::KnockFragmented,
         ),
         Vector::pass("frag4/first/allowed", four(&ALLOWED, HOST4, UDP, MORE, &web), PassReason::AlwaysAllow),
         Vector::pass("frag4/first/unprotected", four(&STRANGER, HOST4, UDP, MORE, &free), PassReason::UnprotectedPort),
@@ -82,7 +82,7 @@ fn of_ipv6() -> Vec<Vector> {
         Vector::drop(
             "frag6/first/knock",
             v6(FRAGMENT, &fragment(UDP, 0, true, &udp(KNOCK_PORT, &odd))),
-            DropReason::FirstFragment,
+            DropReason::KnockFragmented,
         ),
         Vector::pass(
             "frag6/first/unprotected",

@@ -37,8 +37,8 @@ pub(in crate::vectors) fn knocks() -> Vec<Vector> {
     vectors.extend([
         Vector::drop("knock4/empty", v4(UDP, &udp(KNOCK_PORT, b"")), DropReason::KnockEmpty),
         Vector::drop("knock6/1233", v6(UDP, &udp(KNOCK_PORT, &[b'x'; MAX_PAYLOAD + 1])), DropReason::KnockTooLong),
-        Vector::drop("knock4/udp-length-0", udp_length([0, 0]), DropReason::BadUdpLength),
-        Vector::drop("knock4/udp-length-beyond", udp_length([0, 20]), DropReason::BadUdpLength),
+        Vector::drop("knock4/udp-length-0", udp_length([0, 0]), DropReason::KnockBadLength),
+        Vector::drop("knock4/udp-length-beyond", udp_length([0, 20]), DropReason::KnockBadLength),
         Vector::new("knock4/udp-length-below", udp_length([0, 11]), 0, Verdict::Knock),
         Vector::new("knock4/padded", [v4(UDP, &knock), vec![0xee; 20]].concat(), 0, Verdict::Knock),
         Vector::new(
