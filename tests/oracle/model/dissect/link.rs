@@ -74,9 +74,8 @@ fn logical_link(length: u16, bytes: &[u8]) -> Carries {
         0x06 => Carries::Wrapper("IP in LLC"),
         0xaa => match (bytes.get(3..6), number(bytes, 6)) {
             (Some([0, 0, 0 | 0xf8]), Some(kind)) => {
-                let could_carry = TAGS.contains(&kind)
-                    || [IPV4, IPV6, PPPOE_SESSION].contains(&kind)
-                    || wrapper(kind).is_some();
+                let could_carry =
+                    TAGS.contains(&kind) || [IPV4, IPV6, PPPOE_SESSION].contains(&kind) || wrapper(kind).is_some();
                 if could_carry { Carries::Wrapper("SNAP") } else { Carries::NotIp(length) }
             }
             (Some(_), Some(_)) => Carries::NotIp(length),
