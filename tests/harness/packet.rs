@@ -32,6 +32,8 @@ pub const ETHER_IPV6: u16 = 0x86dd;
 
 /// TCP flags.
 pub const SYN: u8 = 0x02;
+/// TCP flags.
+pub const ACK: u8 = 0x10;
 /// A client's port in every segment.
 pub const CLIENT_PORT: u16 = 40_000;
 
