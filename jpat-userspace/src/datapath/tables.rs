@@ -96,10 +96,14 @@ impl Tables {
         Ok(Self { maps, ports: [None, None] })
     }
 
+    /// Pins the maps that are not pinned, because they are new or because somebody removed their pins.
     pub(super) fn pin(&self, pins: &PinDir) -> Result<(), DataPathError> {
         pins.create()?;
         for (name, map) in &self.maps {
             let path = pins.map(name);
+            if path.exists() {
+                continue;
+            }
             map.pin(&path).map_err(|source| DataPathError::Pin { path, source })?;
         }
         Ok(())
