@@ -41,6 +41,9 @@ fn agree() -> Result<()> {
         report.batches,
         report.disagreements.len()
     );
+    for (name, count) in &report.traits {
+        println!("  {count:>9} {name}");
+    }
     for (rule, count) in &report.rules {
         println!("  {count:>9} by the rule: {rule}");
     }

@@ -45,6 +45,8 @@ pub(crate) struct Report {
     pub(crate) batches: u64,
     /// Packets by reason, as the model has it.
     pub(crate) reasons: BTreeMap<&'static str, u64>,
+    /// Packets by configuration.
+    pub(crate) traits: BTreeMap<&'static str, u64>,
     /// Packets by the rule of the model that decided.
     pub(crate) rules: BTreeMap<&'static str, u64>,
     pub(crate) disagreements: Vec<String>,
@@ -56,6 +58,8 @@ struct Try<'a> {
     batch: u64,
     number: usize,
     bytes: &'a [u8],
+    /// Until when the batch says something.
+    end_ns: u64,
 }
 
 /// Runs batches `first..first + count` of `seed`.
@@ -87,16 +91,17 @@ fn batch(loaded: &mut Loaded, seed: u64, batch: u64, report: &mut Report) -> Res
     services.extend(SERVICES);
     let mut counters = loaded.counters(&services)?;
     let mut seen = Report { frames: frames.len() as u64, batches: 1, ..Report::default() };
+    seen.traits = stage.traits().map(|name| (name, seen.frames)).into();
     let mut knocks = Vec::new();
     for (number, bytes) in frames.iter().enumerate() {
-        let at = Try { seed, batch, number, bytes };
-        one(loaded, &mut stage, &at, &mut counters, &mut knocks, &mut seen)?;
-        if seen.disagreements.len() >= ENOUGH {
+        let at = Try { seed, batch, number, bytes, end_ns: start_ns + BATCH_NS };
+        if !one(loaded, &mut stage, &at, &mut counters, &mut knocks, &mut seen)? {
+            return Ok(false);
+        }
+        // What comes behind a disagreement says nothing, for the tables may differ.
+        if !seen.disagreements.is_empty() {
             break;
         }
-    }
-    if boot_ns()? - start_ns > BATCH_NS {
-        return Ok(false);
     }
     if seen.disagreements.is_empty() {
         let place = format!("after batch {batch} of seed {seed}");
@@ -110,6 +115,7 @@ fn batch(loaded: &mut Loaded, seed: u64, batch: u64, report: &mut Report) -> Res
     Ok(true)
 }
 
+/// One packet; whether it was in time.
 fn one(
     loaded: &mut Loaded,
     stage: &mut Stage,
@@ -117,7 +123,7 @@ fn one(
     counters: &mut BTreeMap<u32, u64>,
     knocks: &mut Vec<Knock>,
     seen: &mut Report,
-) -> Result<()> {
+) -> Result<bool> {
     let before_ns = boot_ns()?;
     let frame = model::dissect::dissect(at.bytes, stage.program.start());
     let id = flow_id(&frame);
@@ -127,20 +133,23 @@ fn one(
     let index = counter_index(ruling.service, slot);
     let done = loaded.run(stage.program, at.bytes)?;
     let now_ns = boot_ns()?;
+    if now_ns > at.end_ns {
+        return Ok(false);
+    }
 
     let counted = counters.entry(index).or_default();
     *counted += 1;
     let is_counted = loaded.counter(index)? == *counted;
     if done != action || !is_counted {
         let moved = moved(loaded, counters, index)?;
-        let bytes = shrunk(loaded, stage, at.bytes, id.zip(Some(before)), action)?;
+        let bytes = shrunk(loaded, stage, at.bytes, id.zip(Some(before)), index)?;
         seen.disagreements.push(format!(
             "{}\n  model: action {action}, {ruling:?}\n  program: action {done}, counted {moved}\n  it is: {frame:?}\n  \
              flow before: {before:?}\n  smallest: {}",
             at.place(),
             hex(&bytes)
         ));
-        *counters = loaded.counters(&services_of(counters))?;
+        return Ok(true);
     }
     if let Some(id) = id {
         let expected = stage.tables.flows.get(&id).copied();
@@ -158,7 +167,6 @@ fn one(
                      {before_ns}\n  ruling: {ruling:?}\n  it is: {frame:?}",
                     at.place()
                 ));
-                loaded.put_flow(&id, expected.as_ref())?;
             }
         }
     }
@@ -167,12 +175,12 @@ fn one(
     if let Fate::Knock(knock) = ruling.fate {
         knocks.push(knock);
     }
-    Ok(())
+    Ok(true)
 }
 
 impl Try<'_> {
     fn place(&self) -> String {
-        let Self { seed, batch, number, bytes } = self;
+        let Self { seed, batch, number, bytes, .. } = self;
         format!(
             "packet {number} of batch {batch} of seed {seed} (again: JPAT_ORACLE_SEED={seed} JPAT_ORACLE_FIRST={batch} \
              JPAT_ORACLE_PACKETS={BATCH})\n  frame: {}",
@@ -185,11 +193,12 @@ impl Report {
     fn add(&mut self, other: Self) {
         self.frames += other.frames;
         self.batches += other.batches;
-        for (reason, count) in other.reasons {
-            *self.reasons.entry(reason).or_default() += count;
-        }
-        for (rule, count) in other.rules {
-            *self.rules.entry(rule).or_default() += count;
+        for (mine, others) in
+            [(&mut self.reasons, other.reasons), (&mut self.rules, other.rules), (&mut self.traits, other.traits)]
+        {
+            for (name, count) in others {
+                *mine.entry(name).or_default() += count;
+            }
         }
         self.disagreements.extend(other.disagreements);
     }
@@ -328,28 +337,29 @@ fn compare_knock(record: &[u8], knock: &Knock) -> Result<()> {
     Ok(())
 }
 
-/// The shortest and emptiest frame that was found on which model and program still take different actions, or the frame
-/// itself.
+/// The shortest and emptiest frame that was found for which the model still gives this counter and the program another,
+/// or the frame itself. Spoils the tables.
 fn shrunk(
     loaded: &mut Loaded,
-    stage: &Stage,
+    stage: &mut Stage,
     bytes: &[u8],
     flow: Option<(FlowId, Option<Flow>)>,
-    action: u32,
+    index: u32,
 ) -> Result<Vec<u8>> {
     let mut best = bytes.to_vec();
     let mut differs = |candidate: &[u8]| -> Result<bool> {
-        let mut tables = stage.tables.clone();
         if let Some((id, before)) = flow {
             loaded.put_flow(&id, before.as_ref())?;
             match before {
-                Some(before) => drop(tables.flows.insert(id, before)),
-                None => drop(tables.flows.remove(&id)),
+                Some(before) => drop(stage.tables.flows.insert(id, before)),
+                None => drop(stage.tables.flows.remove(&id)),
             }
         }
-        let (_, ruling) = model::judge(&mut tables, candidate, stage.program.start(), boot_ns()?);
-        let expected = exit(&ruling.fate, tables.audits).1;
-        Ok(expected == action && loaded.run(stage.program, candidate)? != expected)
+        let (_, ruling) = model::judge(&mut stage.tables, candidate, stage.program.start(), boot_ns()?);
+        let same = counter_index(ruling.service, exit(&ruling.fate, stage.tables.audits).0) == index;
+        let before = loaded.counter(index)?;
+        loaded.run(stage.program, candidate)?;
+        Ok(same && loaded.counter(index)? == before)
     };
     if !differs(&best)? {
         return Ok(best);
@@ -357,7 +367,7 @@ fn shrunk(
     while best.len() > 14 && differs(&best[..best.len() - 1])? {
         best.pop();
     }
-    for at in 12..best.len().min(200) {
+    for at in 0..best.len().min(200) {
         let mut candidate = best.clone();
         candidate[at] = 0;
         if candidate != best && differs(&candidate)? {

@@ -16,7 +16,7 @@ pub(crate) const SECOND: u64 = 1_000_000_000;
 /// The machine must have run for so long that every flow can have its age.
 pub(crate) const OLDEST_NS: u64 = 40 * SECOND;
 /// Flows that find room beside the planted ones.
-const ROOM: usize = 64;
+const ROOM: usize = 12;
 
 /// The knock port.
 pub(crate) const KNOCK_PORT: u16 = 1337;
@@ -151,6 +151,23 @@ pub(crate) fn flow_capacity() -> usize {
 }
 
 impl Stage {
+    /// What is particular about it, for the report.
+    pub(crate) fn traits(&self) -> [&'static str; 4] {
+        let tables = &self.tables;
+        let program = match self.program {
+            Program::Ethernet => "program jpat",
+            Program::Frags => "program jpat_frags",
+            Program::Ip => "program jpat_l3",
+        };
+        let destinations = match &tables.destinations {
+            None => "destinations: any",
+            Some(some) if some.iter().any(|prefix| prefix.bits < 32) => "destinations: addresses and prefixes",
+            Some(_) => "destinations: addresses",
+        };
+        let mode = if tables.audits { "mode: audit" } else { "mode: enforce" };
+        [program, destinations, mode, if tables.drops_tunnels { "tunnels: drop" } else { "tunnels: pass" }]
+    }
+
     /// Draws one for `now_ns`; `ring_room` knocks fit into the empty ring.
     pub(crate) fn draw(dice: &mut Dice, now_ns: u64, has_frags: bool, ring_room: usize) -> Self {
         let generation = dice.pick(&[7, 8, u32::MAX]);
@@ -172,7 +189,7 @@ impl Stage {
             grants: BTreeMap::new(),
             flows: planted(now_ns, generation),
             flow_capacity: flow_capacity(),
-            flows_per_grant: dice.pick(&[2, 12, 1_000]),
+            flows_per_grant: dice.pick(&[2, 1_000, 1_000]),
             opened: BTreeMap::new(),
             closed: BTreeMap::new(),
             ring_room,

@@ -95,12 +95,13 @@ fn follow(version: Version, mut kind: u8, mut rest: &[u8], packet: &mut Packet) 
         if packet.headers.len() == MOST_HEADERS {
             return Err(DropReason::TooManyExtensions);
         }
+        // What the first bytes of a header show counts before what its length shows.
+        if kind == ROUTING && rest.len() >= 8 && rest[2] == 0 {
+            return Err(DropReason::RoutingHeader0);
+        }
         let Some((header, behind)) = split(kind, rest) else { return Err(DropReason::TruncatedExtension) };
         packet.headers.push(kind);
         rest = behind;
-        if kind == ROUTING && header[2] == 0 {
-            return Err(DropReason::RoutingHeader0);
-        }
         if kind == FRAGMENT {
             if packet.fragment.is_some() {
                 return Err(DropReason::SecondFragmentHeader);
