@@ -140,7 +140,7 @@ fn split(kind: u8, bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 
 /// RFC 8200 §4.5: but the last, a fragment holds a multiple of 8 bytes, and none reaches beyond byte 65535.
 fn later_v6(offset: usize, more: bool, length: usize) -> Result<Inside, DropReason> {
-    if (more && length % 8 != 0) || offset + length > 65_535 {
+    if (more && !length.is_multiple_of(8)) || offset + length > 65_535 {
         return Err(DropReason::MalformedFragment);
     }
     Ok(Inside::LaterFragment)
