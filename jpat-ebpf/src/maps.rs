@@ -10,6 +10,7 @@ use jpat_common::{
     addr::Addr,
     flow::{FLAG_CLOSING, FlowKey, FlowValue, STATE_ESTABLISHED},
     grant::{GrantKey, GrantValue, ServiceId},
+    hosts::{BUCKETS, Bucket, bucket_index},
     reason::COUNTER_ENTRIES,
     settings::{MAX_PREFIXES, PORT_ENTRIES, SERVICE_ENTRIES, ServiceRule, Settings},
 };
@@ -32,7 +33,7 @@ static PORTS: Array<u32> = Array::with_max_entries(PORT_ENTRIES, 0);
 #[map]
 static SERVICES: Array<ServiceRule> = Array::with_max_entries(SERVICE_ENTRIES, 0);
 #[map]
-static HOSTS: HashMap<Addr, u32> = HashMap::with_max_entries(MAX_PREFIXES, BPF_F_RDONLY_PROG);
+static HOSTS: Array<Bucket> = Array::with_max_entries(BUCKETS, BPF_F_RDONLY_PROG);
 #[map]
 static DESTINATIONS: LpmTrie<Addr, u32> = LpmTrie::with_max_entries(MAX_PREFIXES, 0);
 #[map]
@@ -82,7 +83,7 @@ impl Tables for KernelTables {
 
     #[inline(always)]
     fn is_host(&self, address: &Addr) -> bool {
-        HOSTS.get_ptr(address).is_some()
+        HOSTS.get(bucket_index(address)).is_some_and(|bucket| bucket.contains(address))
     }
 
     #[inline(always)]

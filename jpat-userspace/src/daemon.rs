@@ -7,6 +7,7 @@
 pub mod cli;
 pub mod load;
 mod core;
+mod devices;
 mod follower;
 mod lock;
 mod lockout;
@@ -41,7 +42,7 @@ use crate::{
     config::{Config, Destinations, MAX_TTL, Mode, ReplayMode},
     datapath::{
         self, DataPath, addresses,
-        attach::Attached,
+        interfaces::Target,
         pins::PinDir,
         tables::{self, Rules},
     },
@@ -71,7 +72,7 @@ pub struct Options {
 pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
     // From the first moment on: a SIGHUP during the start must not end it, nor a SIGTERM what it promised to take away.
     let signals = Signals::catch()?;
-    let Loaded { config, interfaces, warnings } = load::read(&options.config)?;
+    let Loaded { config, targets, warnings } = load::read(&options.config)?;
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
@@ -145,7 +146,7 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
     let is_first = !core.datapath.adopted();
     let mut runtime =
         Runtime::prepare(runtime::Parts { options: options.clone(), snapshot, core, listeners, signals, started })?;
-    let plan = Plan { interfaces, prepared, rules_now, config: &config, is_trial: options.trial.is_some() };
+    let plan = Plan { targets, prepared, rules_now, config: &config, is_trial: options.trial.is_some() };
     if let Err(error) = bring_up(runtime.core(), plan, &mut services) {
         if is_first {
             // Nobody would be there to open what this closed.
@@ -164,7 +165,7 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
 
 /// What a start brings into force.
 struct Plan<'a> {
-    interfaces: Vec<String>,
+    targets: Vec<Target>,
     prepared: tables::Prepared,
     rules_now: BTreeMap<String, String>,
     config: &'a Config,
@@ -173,8 +174,8 @@ struct Plan<'a> {
 
 /// New devices first, because that is what can fail; then the rules, then the devices of an earlier controller.
 fn bring_up(core: &mut Core, plan: Plan<'_>, services: &mut store::Services) -> anyhow::Result<()> {
-    let Plan { interfaces, prepared, rules_now, config, is_trial } = plan;
-    if let Err(error) = core.datapath.attach_new(&interfaces, config.listen.attach) {
+    let Plan { targets, prepared, rules_now, config, is_trial } = plan;
+    if let Err(error) = core.datapath.attach_new(&targets, config.listen.attach) {
         core.datapath.tables_mut().abandon(prepared)?;
         return Err(error.into());
     }
@@ -183,12 +184,10 @@ fn bring_up(core: &mut Core, plan: Plan<'_>, services: &mut store::Services) -> 
     services.settle(rules_now)?;
     core.datapath.tables_mut().switch(&prepared, mode_number(config.mode), core.generation)?;
     core.datapath.tables_mut().finish(prepared)?;
-    core.datapath.adopt(&interfaces, config.listen.attach)?;
-    for Attached { interface, hook, why, .. } in core.datapath.attached() {
-        match why {
-            None => tracing::info!("attached to {interface} ({} mode)", hook.as_str()),
-            Some(why) => tracing::warn!("attached to {interface} ({} mode): {why}", hook.as_str()),
-        }
+    core.datapath.adopt(&targets, config.listen.attach)?;
+    core.datapath.attached().for_each(devices::tell);
+    for degraded in core.datapath.degraded() {
+        tracing::warn!("{degraded}");
     }
     if !is_trial {
         core.datapath.pin().context("pinning")?;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use aya::{
     Ebpf, EbpfLoader, Pod,
     maps::{Array, HashMap, LpmTrie, Map, MapData, ProgramArray, RingBuf, lpm_trie::Key},
@@ -12,6 +12,7 @@ use jpat_common::{
     addr::{self, Addr},
     flow::{FlowKey, FlowValue},
     grant::{GrantKey, GrantValue, HEADROOM_PER_CPU},
+    hosts::{Bucket, bucket_index},
     map_name,
 };
 use jpat_tests::{
@@ -115,8 +116,12 @@ impl Subject {
         self.write_array(map_name::SETTINGS, [(&0, &world.settings)])?;
         self.write_array(map_name::PORTS, &world.ports)?;
         self.write_array(map_name::SERVICES, &world.rules)?;
-        let mut hosts = HashMap::<_, Addr, u32>::try_from(self.map_mut(map_name::HOSTS)?)?;
-        world.hosts.iter().try_for_each(|host| hosts.insert(host, 1, 0))?;
+        let mut hosts = Array::<_, Bucket>::try_from(self.map_mut(map_name::HOSTS)?)?;
+        for host in &world.hosts {
+            let mut bucket = hosts.get(&bucket_index(host), 0)?;
+            ensure!(bucket.insert(host), "no room for {host:?}");
+            hosts.set(bucket_index(host), bucket, 0)?;
+        }
         self.write_prefixes(map_name::DESTINATIONS, &world.destinations)?;
         self.write_prefixes(map_name::ALWAYS_ALLOW, &world.always_allow)?;
         let mut flows = HashMap::<_, FlowKey, FlowValue>::try_from(self.map_mut(map_name::FLOWS)?)?;
