@@ -9,6 +9,7 @@ mod bad_input;
 mod commands;
 mod config;
 mod disk;
+mod evasion;
 mod first_run;
 mod harness;
 mod issuers;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         std::process::exit(130);
     });
     let shared = bad_input::Shared::default();
+    let evasion = evasion::Shared::default();
     let trials: Vec<Trial> = [
         harness::trials(),
         access::trials(),
@@ -54,11 +56,13 @@ fn main() -> ExitCode {
         first_run::trials(),
         commands::trials(),
         bad_input::trials(&shared),
+        evasion::trials(&evasion),
     ]
     .into_iter()
     .flatten()
     .collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
     shared.end();
+    evasion.end();
     conclusion.exit_code()
 }
