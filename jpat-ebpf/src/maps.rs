@@ -50,6 +50,20 @@ pub(crate) fn settings() -> Option<Settings> {
     SETTINGS.get(0).copied()
 }
 
+/// A trie's key, whose address lies where a word does: the verifier takes no other store of a word on the stack.
+#[repr(C, align(8))]
+struct Query {
+    gap: u32,
+    key: Key<Addr>,
+}
+
+impl Query {
+    #[inline(always)]
+    const fn of(address: &Addr) -> Self {
+        Self { gap: 0, key: Key::new(128, *address) }
+    }
+}
+
 /// The decision's tables, in the kernel.
 pub(crate) struct KernelTables;
 
@@ -73,12 +87,12 @@ impl Tables for KernelTables {
 
     #[inline(always)]
     fn is_in_destinations(&self, address: &Addr) -> bool {
-        DESTINATIONS.get(Key::new(128, *address)).is_some()
+        DESTINATIONS.get(&Query::of(address).key).is_some()
     }
 
     #[inline(always)]
     fn is_always_allowed(&self, address: &Addr) -> bool {
-        ALWAYS_ALLOW.get(Key::new(128, *address)).is_some()
+        ALWAYS_ALLOW.get(&Query::of(address).key).is_some()
     }
 
     #[inline(always)]

@@ -85,7 +85,8 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
 
     PinDir::new(&config.pins)?;
     let lock = Lock::take(&config.pins)?;
-    let request = datapath::Request { pins: config.pins.clone(), grants: config.limits.grants };
+    let request =
+        datapath::Request { pins: config.pins.clone(), grants: config.limits.grants, flows: config.limits.flows };
     let mut datapath = DataPath::open(&request).context("opening the data path")?;
     let was_enforcing = datapath.adopted() && datapath.tables().settings()?.mode != MODE_AUDIT;
     if options.trial.is_some() && datapath.adopted() {
@@ -109,11 +110,15 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
     let settings = datapath.tables().settings()?;
     let generation = settings.generation.max(1);
     let capacity = datapath.capacity();
-    if capacity != config.limits.grants {
-        tracing::warn!(
-            "the pinned grant map holds {capacity} entries, not the {} of `limits.grants`, until `jpatd detach`",
-            config.limits.grants
-        );
+    for (map, key, found, wanted) in [
+        ("grant", "grants", capacity, config.limits.grants),
+        ("flow", "flows", datapath.flow_capacity(), config.limits.flows),
+    ] {
+        if found != wanted {
+            tracing::warn!(
+                "the pinned {map} map holds {found} entries, not the {wanted} of `limits.{key}`, until `jpatd detach`"
+            );
+        }
     }
     let usable = usable(capacity);
     let gate = Gate::new(
@@ -252,10 +257,7 @@ fn rules(config: &Config, ids: &load::ServiceIds) -> anyhow::Result<Rules> {
             ports: service.ports.clone(),
             prefix: service.prefix,
             has_tcp_flows: false,
-            keeps_tcp: false,
-            keeps_udp: false,
-            flow_idle: Duration::ZERO,
-            flow_max: Duration::ZERO,
+            sessions: service.sessions,
         })
     });
     Ok(Rules {
@@ -265,6 +267,6 @@ fn rules(config: &Config, ids: &load::ServiceIds) -> anyhow::Result<Rules> {
         drop_tunnels: config.listen.drop_tunnels,
         knock_port: config.listen.port,
         max_ttl: MAX_TTL,
-        flows_per_grant: 0,
+        flows_per_grant: config.limits.flows_per_grant,
     })
 }

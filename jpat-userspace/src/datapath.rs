@@ -36,7 +36,12 @@ pub struct Request {
     pub pins: std::path::PathBuf,
     /// Entries of the grant map, where it is made anew.
     pub grants: u32,
+    /// Entries of the flow map, and of the two that count its flows for each grant, where they are made anew.
+    pub flows: u32,
 }
+
+/// The maps whose capacities a request says.
+const FLOW_MAPS: [&str; 3] = [map_name::FLOWS, map_name::FLOWS_OPENED, map_name::FLOWS_CLOSED];
 
 /// The loaded program with its maps and links.
 pub struct DataPath {
@@ -47,6 +52,7 @@ pub struct DataPath {
     attachments: Vec<Attachment>,
     adopted: bool,
     capacity: u32,
+    flow_capacity: u32,
     program_id: u32,
 }
 
@@ -71,13 +77,27 @@ impl DataPath {
         }
         let capacity = if adopted { pins.capacity(map_name::GRANTS)? } else { request.grants };
         loader.map_max_entries(map_name::GRANTS, capacity);
+        let flow_capacity = if adopted { pins.capacity(map_name::FLOWS)? } else { request.flows };
+        for name in FLOW_MAPS {
+            loader.map_max_entries(name, flow_capacity);
+        }
         let mut ebpf = loader.load(object::OBJECT).map_err(DataPathError::load)?;
         let program = program(&mut ebpf)?;
         program.load().map_err(DataPathError::verifier)?;
         let program_id = program.info().map_err(DataPathError::verifier)?.id();
         let ring = Ring::new(ebpf.take_map(map_name::KNOCKS).ok_or(DataPathError::NoMap(map_name::KNOCKS))?)?;
         let tables = Tables::new(&mut ebpf)?;
-        Ok(Self { ebpf, pins, tables, ring: Some(ring), attachments: Vec::new(), adopted, capacity, program_id })
+        Ok(Self {
+            ebpf,
+            pins,
+            tables,
+            ring: Some(ring),
+            attachments: Vec::new(),
+            adopted,
+            capacity,
+            flow_capacity,
+            program_id,
+        })
     }
 
     /// Whether the maps of an earlier controller are in use.
@@ -90,6 +110,12 @@ impl DataPath {
     #[must_use]
     pub const fn capacity(&self) -> u32 {
         self.capacity
+    }
+
+    /// Entries of the flow map: those of the pinned one, whatever was asked for.
+    #[must_use]
+    pub const fn flow_capacity(&self) -> u32 {
+        self.flow_capacity
     }
 
     /// The maps.

@@ -29,4 +29,5 @@ pub mod wait;
 pub mod packet;
 pub mod crafted;
 pub mod vectors;
+pub mod evasion;
 pub mod world;

@@ -20,7 +20,7 @@ use jpat_common::{
 };
 
 use super::{error::DataPathError, pins::PinDir};
-use crate::config::{PortRange, PrefixWidths};
+use crate::config::{PortRange, PrefixWidths, Sessions};
 
 /// The maps that outlive a controller.
 pub struct Tables {
@@ -59,14 +59,8 @@ pub struct Service {
     pub prefix: PrefixWidths,
     /// Its TCP segments are looked up among the flows, because some were adopted.
     pub has_tcp_flows: bool,
-    /// Its TCP connections outlive their grant.
-    pub keeps_tcp: bool,
-    /// Its UDP flows outlive their grant.
-    pub keeps_udp: bool,
-    /// How long a flow may be silent.
-    pub flow_idle: Duration,
-    /// How long a flow may last.
-    pub flow_max: Duration,
+    /// What outlives its grants.
+    pub sessions: Sessions,
 }
 
 /// The program's time is a tick behind at most, so that a grant of the longest life looks longer at first.
@@ -353,18 +347,19 @@ impl Tables {
         let mut table: Array<_, ServiceRule> =
             Array::try_from(self.map_mut(map_name::SERVICES)?).map_err(DataPathError::map(map_name::SERVICES))?;
         for service in &rules.services {
+            let sessions = &service.sessions;
             let rule_flags = [
-                (service.keeps_tcp || service.has_tcp_flows, settings::RULE_TCP_FLOWS),
-                (service.keeps_tcp, settings::RULE_KEEP_TCP),
-                (service.keeps_udp, settings::RULE_KEEP_UDP),
+                (sessions.keeps_tcp || service.has_tcp_flows, settings::RULE_TCP_FLOWS),
+                (sessions.keeps_tcp, settings::RULE_KEEP_TCP),
+                (sessions.keeps_udp, settings::RULE_KEEP_UDP),
             ];
             let rule = ServiceRule {
                 mask_v4: addr::mask(service.prefix.v4.saturating_add(96)),
                 mask_v6: addr::mask(service.prefix.v6),
                 flags: any_of(&rule_flags),
                 reserved: 0,
-                flow_idle_ns: nanos(service.flow_idle),
-                flow_max_ns: nanos(service.flow_max),
+                flow_idle_ns: nanos(sessions.flow_idle),
+                flow_max_ns: nanos(sessions.flow_max),
             };
             let index = settings::service_index(slot, service.id);
             table.set(index, rule, 0).map_err(DataPathError::map(map_name::SERVICES))?;
