@@ -8,8 +8,12 @@
 mod arena;
 mod case;
 mod cases;
+mod counters;
+mod ground;
 mod late;
+mod outcome;
 mod shot;
+mod table;
 mod upkeep;
 
 use std::{
@@ -20,14 +24,14 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use jpat_common::reason::DropReason;
-use jpat_ebpf::verdict::Verdict;
-use jpat_tests::wait::{self, PATIENCE};
 use libtest_mimic::Trial;
 
 use self::{
-    arena::{Aim, Arena, Guard, Outcomes, Way},
+    arena::{Aim, Arena, Guard, Way},
     case::{Case, Reach},
-    cases::Group,
+    cases::{Answers, Group},
+    counters::Counted,
+    outcome::Outcomes,
 };
 use crate::trial;
 
@@ -73,6 +77,7 @@ impl Shared {
 pub(crate) fn trials(shared: &Shared) -> Vec<Trial> {
     let mut trials = late::trials();
     trials.extend(upkeep::trials());
+    trials.extend(table::trials());
     for group in cases::groups() {
         let group = Arc::new(group);
         let names = group.cases.iter().map(|case| case.name.clone()).chain([WHOLE.to_owned()]).collect::<Vec<_>>();
@@ -128,9 +133,9 @@ fn guarded(arena: &mut Arena, group: &Group, way: Way, faults: &mut Faults) -> R
     let datagrams: Vec<_> = group.cases.iter().filter(|case| case.is_udp).collect();
     for (cases, aim) in [(&all, Aim::Sealed), (&datagrams, Aim::Knock)] {
         let place = format!("{:?}, {way:?}, {aim:?}", arena.guard);
-        let before = arena.counted()?;
+        let before = counters::read(&arena.stage)?;
         let outcomes = arena.volley(cases, aim, way)?;
-        expect_sealed(cases, &outcomes, way, &place, faults);
+        expect_sealed(cases, &outcomes, way, group.answers, &place, faults);
         let connections = arena.connections()?;
         if !connections.is_empty() {
             fault(faults, WHOLE, format!("{place}: the host has connections: {connections:?}"));
@@ -139,7 +144,7 @@ fn guarded(arena: &mut Arena, group: &Group, way: Way, faults: &mut Faults) -> R
         fault(faults, WHOLE, format!("{place}: {error:#}"));
         // One by one, to tell whose it was.
         for case in cases {
-            let before = arena.counted()?;
+            let before = counters::read(&arena.stage)?;
             arena.volley(&[case], aim, way)?;
             if let Err(error) = expect_counted(arena, &before, &[case], aim, way) {
                 fault(faults, &case.name, format!("{place}: {error:#}"));
@@ -154,7 +159,7 @@ fn guarded(arena: &mut Arena, group: &Group, way: Way, faults: &mut Faults) -> R
     Ok(())
 }
 
-fn expect_sealed(cases: &[&Case], outcomes: &Outcomes, way: Way, place: &str, faults: &mut Faults) {
+fn expect_sealed(cases: &[&Case], outcomes: &Outcomes, way: Way, answers: Answers, place: &str, faults: &mut Faults) {
     for (case, outcome) in cases.iter().zip(&outcomes.of) {
         if outcome.reach() > Reach::Device {
             fault(faults, &case.name, format!("{place}: LEAK, it reaches {:?}", outcome.reach()));
@@ -163,7 +168,8 @@ fn expect_sealed(cases: &[&Case], outcomes: &Outcomes, way: Way, place: &str, fa
         if outcome.passed > passing || (way == Way::Wire && outcome.passed != passing) {
             fault(faults, &case.name, format!("{place}: {} frames pass, not {passing}", outcome.passed));
         }
-        if !outcome.answers.is_empty() {
+        let is_expected = |answer: &Vec<u8>| answers == Answers::Unreachable && outcome::is_icmp_error(answer);
+        if !outcome.answers.iter().all(is_expected) {
             fault(faults, &case.name, format!("{place}: answered with {:02x?}", outcome.answers));
         }
     }
@@ -181,52 +187,16 @@ fn expect_unharmed(cases: &[&Case], outcomes: &Outcomes, place: &str, faults: &m
     }
 }
 
-/// The reasons that the rest of the world moves as well: only too few of them are a fault.
-const SHARED_REASONS: [&str; 4] = ["not_ip", "icmp", "unprotected_port", "other_protocol"];
-
-fn expect_counted(
-    arena: &Arena,
-    before: &BTreeMap<&'static str, f64>,
-    cases: &[&Case],
-    aim: Aim,
-    way: Way,
-) -> Result<()> {
+fn expect_counted(arena: &Arena, before: &Counted, cases: &[&Case], aim: Aim, way: Way) -> Result<()> {
     if way == Way::Switch {
         return Ok(());
     }
     let mut expected: BTreeMap<&str, f64> = BTreeMap::new();
     for verdict in cases.iter().flat_map(|case| &case.judged) {
-        *expected.entry(label(*verdict, aim)).or_default() += 1.0;
+        *expected.entry(merged(counters::label(*verdict), aim)).or_default() += 1.0;
     }
-    let mut found = BTreeMap::new();
-    let matches = |found: &BTreeMap<&str, f64>| {
-        found.iter().all(|(reason, count)| {
-            let expected = expected.get(reason).copied().unwrap_or_default();
-            if SHARED_REASONS.contains(reason) { *count >= expected } else { *count == expected }
-        })
-    };
-    let counted =
-        wait::for_true("the counters", if cases.len() == 1 { Duration::from_secs(1) } else { PATIENCE / 5 }, || {
-            found.clear();
-            for (reason, count) in arena.counted()? {
-                let change = count - before.get(reason).copied().unwrap_or_default();
-                *found.entry(merged(reason, aim)).or_default() += change;
-            }
-            Ok(matches(&found))
-        });
-    counted.with_context(|| format!("counted {:?}, not {expected:?}", changed(&found)))
-}
-
-fn changed<'a>(found: &BTreeMap<&'a str, f64>) -> BTreeMap<&'a str, f64> {
-    found.iter().filter(|(_, count)| **count != 0.0).map(|(reason, count)| (*reason, *count)).collect()
-}
-
-fn label(verdict: Verdict, aim: Aim) -> &'static str {
-    match verdict {
-        Verdict::Pass(reason) => reason.as_str(),
-        Verdict::Drop(reason) => merged(reason.as_str(), aim),
-        Verdict::Knock => merged("knock_queued", aim),
-    }
+    let patience = Duration::from_secs(if cases.len() == 1 { 1 } else { 3 });
+    counters::expect(&arena.stage, before, &expected, patience, |reason| merged(reason, aim))
 }
 
 /// The knock port has reasons of its own for what a protected port has one for: there a drop is a drop.

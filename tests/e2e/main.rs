@@ -14,6 +14,7 @@ mod first_run;
 mod harness;
 mod issuers;
 mod lifecycle;
+mod overrun;
 mod policy;
 mod reload;
 mod robust;
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
         policy::trials(),
         issuers::trials(),
         lifecycle::trials(),
+        overrun::trials(),
         reload::trials(),
         audit_mode::trials(),
         trial_run::trials(),

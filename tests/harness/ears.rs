@@ -41,6 +41,20 @@ pub struct Delivered {
     pub bytes: Vec<u8>,
 }
 
+impl Heard {
+    /// What listeners got: port and bytes.
+    pub fn served(&self) -> impl Iterator<Item = (u16, &[u8])> {
+        self.datagrams.iter().chain(&self.connections).map(|(port, bytes)| (*port, &bytes[..]))
+    }
+
+    /// Adds what came after it.
+    pub fn extend(&mut self, later: Self) {
+        self.delivered.extend(later.delivered);
+        self.datagrams.extend(later.datagrams);
+        self.connections.extend(later.connections);
+    }
+}
+
 impl Delivered {
     /// Destination port, if it is there.
     #[must_use]

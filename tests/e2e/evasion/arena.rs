@@ -1,10 +1,7 @@
 //! Where cases are sent: a stage whose stranger also has a wire of its own to the host, real listeners behind it, and
-//! taps on both sides. The host's stack is set to believe as much as it can, so that nothing but the program protects.
+//! taps on both sides.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    ops::Range,
-};
+use std::{collections::BTreeSet, ops::Range};
 
 use anyhow::{Context, Result, ensure};
 use jpat_tests::{
@@ -17,7 +14,9 @@ use jpat_tests::{
 };
 
 use super::{
-    case::{Case, Reach},
+    case::Case,
+    ground,
+    outcome::{Outcomes, Sight, is_fence},
     shot::{self, MARKS, Shot, UDP4},
 };
 use crate::{
@@ -77,26 +76,6 @@ pub(crate) struct Arena {
     sealed: BTreeSet<u16>,
 }
 
-/// What became of one shot.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Outcome {
-    /// Frames of it that a tap on the host saw.
-    pub(crate) passed: usize,
-    delivered: usize,
-    served: usize,
-    /// What came back.
-    pub(crate) answers: Vec<Vec<u8>>,
-}
-
-/// What became of a volley.
-#[derive(Debug, Default)]
-pub(crate) struct Outcomes {
-    /// Per case, in order.
-    pub(crate) of: Vec<Outcome>,
-    /// What nobody sent for, or an earlier shot did: answers, and what reached a protected or the knock port.
-    pub(crate) strays: Vec<String>,
-}
-
 /// A volley of which the first frames are sent.
 pub(crate) struct Volley {
     marks: Range<u16>,
@@ -115,18 +94,6 @@ impl Aim {
     }
 }
 
-impl Outcome {
-    pub(crate) fn reach(&self) -> Reach {
-        let is_answered = self.answers.iter().any(|answer| is_tcp(answer));
-        match (self.served > 0 || is_answered, self.delivered > 0, self.passed > 0) {
-            (true, ..) => Reach::Service,
-            (_, true, _) => Reach::Transport,
-            (.., true) => Reach::Device,
-            (false, false, false) => Reach::Nothing,
-        }
-    }
-}
-
 impl Arena {
     /// Builds it; with a guard other than none `jpatd` enforces when this returns.
     pub(crate) fn new(guard: Guard, tunnels: &str, prepare: impl FnOnce(&Stage) -> Result<()>) -> Result<Self> {
@@ -140,7 +107,7 @@ impl Arena {
         let text = std::fs::read_to_string(stage.path("jpat.toml"))?;
         let text = text.replace("interfaces = [\"eth0\"]", &listen).replace("\"driver\"", &format!("\"{attach}\""));
         std::fs::write(stage.path("jpat.toml"), text)?;
-        connect(&stage)?;
+        ground::prepare(&stage)?;
         prepare(&stage)?;
         let net = &stage.net;
         let ears = Ears::listen(&net.host, &[SEALED, FREE], &[SEALED, FREE, KNOCK_PORT])?;
@@ -174,9 +141,7 @@ impl Arena {
         if aim != Aim::Free {
             self.sealed.extend(marks.clone());
         }
-        let mut outcomes = Outcomes { of: vec![Outcome::default(); cases.len()], strays: Vec::new() };
-        self.settle(way, &mut |sight| self.note(sight, &marks, aim, &mut outcomes))?;
-        Ok(outcomes)
+        Ok(Outcomes::of(self.settle(way)?, &marks, aim.port(), &self.sealed))
     }
 
     /// Sends the first frame of each case, and keeps the others for [`Self::finish_volley`].
@@ -192,7 +157,7 @@ impl Arena {
         if aim != Aim::Free {
             self.sealed.extend(first..self.next);
         }
-        self.settle(way, &mut |_sight| {})?;
+        self.settle(way)?;
         Ok(Volley { marks: first..self.next, rest, aim, way })
     }
 
@@ -203,9 +168,7 @@ impl Arena {
                 self.send(volley.way, frame)?;
             }
         }
-        let mut outcomes = Outcomes { of: vec![Outcome::default(); volley.rest.len()], strays: Vec::new() };
-        self.settle(volley.way, &mut |sight| self.note(sight, &volley.marks, volley.aim, &mut outcomes))?;
-        Ok(outcomes)
+        Ok(Outcomes::of(self.settle(volley.way)?, &volley.marks, volley.aim.port(), &self.sealed))
     }
 
     /// A new mark for a port.
@@ -224,73 +187,30 @@ impl Arena {
         }
     }
 
-    /// Waits until all that was sent has arrived, and what was answered has come back.
-    fn settle(&self, way: Way, note: &mut impl FnMut(Sight)) -> Result<()> {
+    /// Waits until all that was sent has arrived and what was answered has come back, and tells what was seen.
+    pub(crate) fn settle(&self, way: Way) -> Result<Sight> {
+        let mut heard = Heard::default();
         self.send(way, &FENCE.frame(UDP4.ether_type(), &FENCE.plain(UDP4)))?;
         wait::for_true("the fence behind the program", PATIENCE, || {
-            let heard = self.ears.drain()?;
-            let is_in = is_fenced(&heard);
-            note(Sight::Heard(heard));
+            let more = self.ears.drain()?;
+            let is_in = is_fenced(&more);
+            heard.extend(more);
             Ok(is_in)
         })?;
         for family in Family::ALL {
             let echo = probe::udp(&self.stage.net.stranger, address(family, FENCE_PORT))?;
             ensure!(echo == Port::Open, "the unprotected echo is {echo:?} over {family:?}");
         }
-        note(Sight::Heard(self.ears.drain()?));
-        note(Sight::Behind(self.behind.drain()?));
-        note(Sight::Before(self.before.drain()?));
-        Ok(())
+        heard.extend(self.ears.drain()?);
+        let mut before = self.before.drain()?;
+        before.retain(|frame| !shot::is_link_upkeep(frame) && !is_fence(frame));
+        Ok(Sight { heard, behind: self.behind.drain()?, before })
     }
 
     /// Whether a fence gets through.
     fn fence(&self, way: Way) -> Result<bool> {
         self.send(way, &FENCE.frame(UDP4.ether_type(), &FENCE.plain(UDP4)))?;
         Ok(is_fenced(&self.ears.drain()?))
-    }
-
-    fn note(&self, sight: Sight, marks: &Range<u16>, aim: Aim, outcomes: &mut Outcomes) {
-        let of =
-            |mark: Option<u16>| mark.filter(|mark| marks.contains(mark)).map(|mark| usize::from(mark - marks.start));
-        let is_sealed = |port: Option<u16>| port.is_some_and(|port| port == SEALED || port == KNOCK_PORT);
-        match sight {
-            Sight::Behind(frames) => {
-                for at in frames.iter().filter_map(|frame| of(shot::mark_of_frame(frame))) {
-                    outcomes.of[at].passed += 1;
-                }
-            }
-            Sight::Before(frames) => {
-                for frame in frames.into_iter().filter(|frame| !shot::is_link_upkeep(frame) && !is_fence(frame)) {
-                    let mark = shot::mark_answered(&frame);
-                    match of(mark) {
-                        Some(at) => outcomes.of[at].answers.push(frame),
-                        // A late answer to an earlier shot at an unprotected port is none of this volley's.
-                        None if mark.is_some_and(|mark| mark < marks.start && !self.sealed.contains(&mark)) => {}
-                        None => outcomes.strays.push(format!("an answer: {frame:02x?}")),
-                    }
-                }
-            }
-            Sight::Heard(heard) => {
-                for segment in heard.delivered {
-                    match of(shot::mark_in(&segment.bytes)) {
-                        Some(at) if segment.port() == Some(aim.port()) => outcomes.of[at].delivered += 1,
-                        Some(_) | None if is_sealed(segment.port()) => {
-                            outcomes.strays.push(format!("delivered: {segment:02x?}"));
-                        }
-                        Some(_) | None => {}
-                    }
-                }
-                for (port, bytes) in heard.datagrams.into_iter().chain(heard.connections) {
-                    match of(shot::mark_in(&bytes)) {
-                        Some(at) if port == aim.port() => outcomes.of[at].served += 1,
-                        Some(_) | None if is_sealed(Some(port)) => {
-                            outcomes.strays.push(format!("port {port} got {bytes:02x?}"));
-                        }
-                        Some(_) | None => {}
-                    }
-                }
-            }
-        }
     }
 
     /// Connections of protected ports that the host's stack knows, half-open ones included; listeners are none.
@@ -308,66 +228,4 @@ impl Arena {
         };
         Ok(tables.lines().filter(is_connection).map(str::to_owned).collect())
     }
-
-    /// Packets counted so far, by reason.
-    pub(crate) fn counted(&self) -> Result<BTreeMap<&'static str, f64>> {
-        use jpat_common::reason::{DropReason, PassReason};
-        let metrics = self.stage.metrics()?;
-        let reasons = PassReason::ALL.iter().map(|reason| reason.as_str());
-        let reasons = reasons.chain(DropReason::ALL.iter().map(|reason| reason.as_str()));
-        Ok(reasons.map(|reason| (reason, metrics.packets(reason))).collect())
-    }
-}
-
-enum Sight {
-    Heard(Heard),
-    /// Frames on the host.
-    Behind(Vec<Vec<u8>>),
-    /// Frames at the stranger.
-    Before(Vec<Vec<u8>>),
-}
-
-fn is_tcp(frame: &[u8]) -> bool {
-    let is_v4 = frame.get(12..14) == Some(&[0x08, 0x00]);
-    frame.get(if is_v4 { 23 } else { 20 }) == Some(&6)
-}
-
-/// From the echo service that fences are sent to, and from nothing else.
-fn is_fence(frame: &[u8]) -> bool {
-    let (protocol, port) = if frame.get(12..14) == Some(&[0x08, 0x00]) { (23, 34) } else { (20, 54) };
-    frame.get(protocol) == Some(&17) && frame.get(port..port + 2) == Some(&FENCE_PORT.to_be_bytes()[..])
-}
-
-/// A veth with one queue, so that frames stay in order, and a host that takes what others refuse.
-fn connect(stage: &Stage) -> Result<()> {
-    let net = &stage.net;
-    net.host.ip(&format!(
-        "link add name wire0 numtxqueues 1 numrxqueues 1 address 02:00:00:00:00:01 type veth \
-         peer name wire0 numtxqueues 1 numrxqueues 1 netns {}\n\
-         link set eth0 address 02:00:00:00:00:01",
-        net.stranger.name()
-    ))?;
-    net.stranger.run(|| Ok(std::fs::write("/proc/sys/net/ipv6/conf/wire0/disable_ipv6", "1")?))?;
-    // Nobody answers for what lies behind it.
-    net.host.ip("route add blackhole 2001:db8:ffff::/48")?;
-    // Frames of the stranger that pretend to be the host's must not turn the switch.
-    net.switch.ip("link set stranger type bridge_slave learning off")?;
-    net.host.run(|| {
-        let set = |key: &str, value: &str| {
-            std::fs::write(format!("/proc/sys/net/{key}"), value).with_context(|| format!("set {key}"))
-        };
-        for device in ["all", "wire0", "eth0"] {
-            set(&format!("ipv4/conf/{device}/rp_filter"), "0")?;
-            for key in ["accept_local", "route_localnet", "accept_source_route"] {
-                set(&format!("ipv4/conf/{device}/{key}"), "1")?;
-            }
-            set(&format!("ipv6/conf/{device}/accept_source_route"), "1")?;
-        }
-        // Answers that a limit held back would be answers that were not seen.
-        set("ipv4/icmp_ratelimit", "0")?;
-        set("ipv6/icmp/ratelimit", "0")?;
-        set("ipv4/icmp_echo_ignore_broadcasts", "0")
-    })?;
-    net.stranger.ip("link set wire0 up")?;
-    net.host.ip("link set wire0 up")
 }

@@ -16,17 +16,27 @@ use anyhow::Result;
 use super::case::Case;
 use crate::stage::Stage;
 
+/// What the host may answer to cases for a protected port.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Answers {
+    /// Nothing.
+    None,
+    /// That it does not know the outer protocol, which it says of every port alike.
+    Unreachable,
+}
+
 /// Cases that are sent together, and the host that they need.
 pub(crate) struct Group {
     pub(crate) name: &'static str,
     /// `listen.tunnels`
     pub(crate) tunnels: &'static str,
     pub(crate) prepare: fn(&Stage) -> Result<()>,
+    pub(crate) answers: Answers,
     pub(crate) cases: Vec<Case>,
 }
 
 pub(crate) fn groups() -> Vec<Group> {
-    let plain = |name, cases| Group { name, tunnels: "pass", prepare: |_stage| Ok(()), cases };
+    let plain = |name, cases| Group { name, tunnels: "pass", prepare: |_stage| Ok(()), answers: Answers::None, cases };
     vec![
         plain("ipv4", ipv4::cases()),
         plain("ipv6", ipv6::cases()),
@@ -37,7 +47,14 @@ pub(crate) fn groups() -> Vec<Group> {
         plain("tcp", tcp::cases()),
         plain("udp", udp::cases()),
         plain("addresses", addresses::cases()),
-        Group { name: "tunnels", tunnels: "drop", prepare: tunnels::prepare, cases: tunnels::cases() },
+        Group {
+            name: "tunnels",
+            tunnels: "drop",
+            prepare: tunnels::prepare,
+            answers: Answers::None,
+            cases: tunnels::cases(),
+        },
+        Group { answers: Answers::Unreachable, ..plain("tunnels_passed", tunnels::passed()) },
     ]
 }
 
