@@ -20,11 +20,14 @@ pub mod forge;
 // What looks at it.
 pub mod probe;
 pub mod capture;
+pub mod wire;
+pub mod ears;
 pub mod metrics;
 pub mod wait;
 
 // Frames, and what must become of them.
 pub mod packet;
+pub mod crafted;
 pub mod vectors;
 pub mod evasion;
 pub mod world;
