@@ -18,8 +18,10 @@ mod reload;
 mod robust;
 mod safeguards;
 mod stage;
+mod traffic;
 mod trial;
 mod trial_run;
+mod upgrade;
 
 use std::process::ExitCode;
 
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
         policy::trials(),
         issuers::trials(),
         lifecycle::trials(),
+        upgrade::trials(),
         reload::trials(),
         audit_mode::trials(),
         trial_run::trials(),

@@ -11,6 +11,7 @@ pub mod leftovers;
 pub mod signals;
 pub mod process;
 pub mod binaries;
+pub mod earlier;
 
 // What lives on it.
 pub mod services;
@@ -21,6 +22,8 @@ pub mod forge;
 pub mod probe;
 pub mod capture;
 pub mod metrics;
+pub mod stream;
+pub mod stranger;
 pub mod wait;
 
 // Frames, and what must become of them.
