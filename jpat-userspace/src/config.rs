@@ -126,7 +126,7 @@ pub struct Listen {
 /// One entry of `listen.interfaces`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum InterfacePattern {
-    /// A device by its name; it must exist.
+    /// A device by its name.
     Name(String),
     /// Names with `*` and `?`.
     Glob(String),
@@ -134,8 +134,19 @@ pub enum InterfacePattern {
     External,
 }
 
+impl std::fmt::Display for InterfacePattern {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Name(name) => name,
+            Self::Glob(glob) => glob,
+            Self::External => "external",
+        })
+    }
+}
+
 /// `listen.attach`
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum AttachMode {
     /// The driver's hook, and the generic one where the driver has none.
     Auto,
@@ -235,6 +246,21 @@ pub struct Service {
     pub ttl: Duration,
     /// Width of the address a grant covers.
     pub prefix: PrefixWidths,
+    /// What outlives a grant.
+    pub sessions: Sessions,
+}
+
+/// `sessions`, `flow_idle` and `flow_max` of a service.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Sessions {
+    /// TCP connections outlive their grant.
+    pub keeps_tcp: bool,
+    /// UDP flows do.
+    pub keeps_udp: bool,
+    /// How long a flow may be silent.
+    pub flow_idle: Duration,
+    /// How long a flow may last.
+    pub flow_max: Duration,
 }
 
 /// Ports of one protocol, both ends included, host order.
@@ -296,6 +322,10 @@ pub struct DenyRule {
 pub struct Limits {
     /// Entries of the grant map. Live grants stay below this less 128 for each possible CPU.
     pub grants: u32,
+    /// Entries of the flow map.
+    pub flows: u32,
+    /// Flows that one grant may have at a time.
+    pub flows_per_grant: u32,
     /// Sources from which one principal may hold grants at a time.
     pub sources_per_principal: u32,
     /// Verification threads.

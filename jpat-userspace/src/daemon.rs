@@ -10,6 +10,7 @@
 pub mod cli;
 pub mod load;
 mod core;
+mod devices;
 mod follower;
 mod lock;
 mod lockout;
@@ -44,8 +45,8 @@ use crate::{
     config::{Config, Destinations, MAX_TTL, Mode, ReplayMode},
     datapath::{
         self, DataPath, addresses,
-        attach::Attached,
         error::DataPathError,
+        interfaces::Target,
         pins::PinDir,
         tables::{self, Rules},
     },
@@ -75,7 +76,7 @@ pub struct Options {
 pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
     // From the first moment on: a SIGHUP during the start must not end it, nor a SIGTERM what it promised to take away.
     let signals = Signals::catch()?;
-    let Loaded { config, interfaces, warnings } = load::read(&options.config)?;
+    let Loaded { config, targets, warnings } = load::read(&options.config)?;
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
@@ -89,7 +90,8 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
         tracing::warn!("{note}");
     }
 
-    let request = datapath::Request { pins: config.pins.clone(), grants: config.limits.grants };
+    let request =
+        datapath::Request { pins: config.pins.clone(), grants: config.limits.grants, flows: config.limits.flows };
     let mut datapath = DataPath::open(&request).context("opening the data path")?;
     let was_enforcing = datapath.adopted() && datapath.tables().settings()?.mode != MODE_AUDIT;
     if options.trial.is_some() && datapath.adopted() {
@@ -113,11 +115,15 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
     let settings = datapath.tables().settings()?;
     let generation = settings.generation.max(1);
     let capacity = datapath.capacity();
-    if capacity != config.limits.grants {
-        tracing::warn!(
-            "the pinned grant map holds {capacity} entries, not the {} of `limits.grants`, until `jpatd detach`",
-            config.limits.grants
-        );
+    for (map, key, found, wanted) in [
+        ("grant", "grants", capacity, config.limits.grants),
+        ("flow", "flows", datapath.flow_capacity(), config.limits.flows),
+    ] {
+        if found != wanted {
+            tracing::warn!(
+                "the pinned {map} map holds {found} entries, not the {wanted} of `limits.{key}`, until `jpatd detach`"
+            );
+        }
     }
     let usable = usable(capacity);
     let gate = Gate::new(
@@ -144,7 +150,7 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
     let is_first = !core.datapath.adopted();
     let mut runtime =
         Runtime::prepare(runtime::Parts { options: options.clone(), snapshot, core, listeners, signals, started })?;
-    let plan = Plan { interfaces, rules, rules_now, config: &config, is_trial: options.trial.is_some() };
+    let plan = Plan { targets, rules, rules_now, config: &config, is_trial: options.trial.is_some() };
     if let Err(error) = bring_up(runtime.core(), plan, &mut services) {
         if is_first {
             // Nobody would be there to open what this closed.
@@ -163,7 +169,7 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
 
 /// What a start brings into force.
 struct Plan<'a> {
-    interfaces: Vec<String>,
+    targets: Vec<Target>,
     rules: Rules,
     rules_now: BTreeMap<String, String>,
     config: &'a Config,
@@ -172,13 +178,13 @@ struct Plan<'a> {
 
 /// See the module's order.
 fn bring_up(core: &mut Core, plan: Plan<'_>, services: &mut store::Services) -> anyhow::Result<()> {
-    let Plan { interfaces, rules, rules_now, config, is_trial } = plan;
+    let Plan { targets, rules, rules_now, config, is_trial } = plan;
     let (is_shared, older) = (core.datapath.is_shared(), core.datapath.migrated_from());
     let prepared = core.datapath.tables_mut().prepare(rules)?;
     let switch = || -> anyhow::Result<()> {
-        core.datapath.attach_new(&interfaces, config.listen.attach)?;
+        core.datapath.attach_new(&targets, config.listen.attach)?;
         if is_shared {
-            adopt(core, &interfaces, config)?;
+            adopt(core, &targets, config)?;
         }
         // What was not adopted goes before the ports of its service can mean something else.
         core.settle();
@@ -191,16 +197,14 @@ fn bring_up(core: &mut Core, plan: Plan<'_>, services: &mut store::Services) -> 
     }
     core.datapath.tables_mut().finish(prepared)?;
     if !is_shared {
-        adopt(core, &interfaces, config)?;
+        adopt(core, &targets, config)?;
     }
     if let Some(older) = older {
         tracing::info!("layout {older} of an earlier version was taken over, with its grants and counters");
     }
-    for Attached { interface, hook, why, .. } in core.datapath.attached() {
-        match why {
-            None => tracing::info!("attached to {interface} ({} mode)", hook.as_str()),
-            Some(why) => tracing::warn!("attached to {interface} ({} mode): {why}", hook.as_str()),
-        }
+    core.datapath.attached().for_each(devices::tell);
+    for degraded in core.datapath.degraded() {
+        tracing::warn!("{degraded}");
     }
     if !is_trial {
         core.datapath.pin().context("pinning")?;
@@ -215,9 +219,9 @@ fn bring_up(core: &mut Core, plan: Plan<'_>, services: &mut store::Services) -> 
 }
 
 /// Puts this program in the place of an earlier controller's.
-fn adopt(core: &mut Core, interfaces: &[String], config: &Config) -> Result<(), DataPathError> {
+fn adopt(core: &mut Core, targets: &[Target], config: &Config) -> Result<(), DataPathError> {
     core.datapath.take_over()?;
-    core.datapath.adopt(interfaces, config.listen.attach)
+    core.datapath.adopt(targets, config.listen.attach)
 }
 
 /// A `once` token that was used before a crash may be dated after this start by the leeway of its issuer.
@@ -278,10 +282,7 @@ fn rules(config: &Config, ids: &load::ServiceIds) -> anyhow::Result<Rules> {
             ports: service.ports.clone(),
             prefix: service.prefix,
             has_tcp_flows: false,
-            keeps_tcp: false,
-            keeps_udp: false,
-            flow_idle: Duration::ZERO,
-            flow_max: Duration::ZERO,
+            sessions: service.sessions,
         })
     });
     Ok(Rules {
@@ -291,6 +292,6 @@ fn rules(config: &Config, ids: &load::ServiceIds) -> anyhow::Result<Rules> {
         drop_tunnels: config.listen.drop_tunnels,
         knock_port: config.listen.port,
         max_ttl: MAX_TTL,
-        flows_per_grant: 0,
+        flows_per_grant: config.limits.flows_per_grant,
     })
 }

@@ -19,6 +19,7 @@ use jpat_common::{
     ABI_VERSION,
     addr::Addr,
     grant::{GrantKey, GrantValue, ServiceId},
+    hosts::Bucket,
     map_name,
     reason::counter_index,
     settings::{Protocol, port_index, service_index},
@@ -144,10 +145,12 @@ fn copy_rules(ebpf: &mut Ebpf, new: &Path, ports: &[(Protocol, u16)]) -> Result<
         let [a, b, c, d, ..] = held.get(&index, 0)?;
         table.set(index, [a, b, c, d, 0], 0)?;
     }
-    let hosts: HashMap<_, Addr, u32> = HashMap::try_from(Map::HashMap(pinned(new, map_name::HOSTS)?))?;
+    let hosts: Array<_, Bucket> = array(pinned(new, map_name::HOSTS)?)?;
     let mut judged: LpmTrie<_, Addr, u32> = LpmTrie::try_from(map(ebpf, "DESTINATIONS")?)?;
-    for host in hosts.keys() {
-        judged.insert(&Key::new(128, host?), 1, 0)?;
+    for bucket in hosts.iter() {
+        for host in bucket?.addresses() {
+            judged.insert(&Key::new(128, *host), 1, 0)?;
+        }
     }
     copy_prefixes(ebpf, new, map_name::DESTINATIONS)?;
     copy_prefixes(ebpf, new, map_name::ALWAYS_ALLOW)

@@ -188,6 +188,18 @@ ttl = "30s"
     }
 
     #[test]
+    fn sessions_hold_for_both_protocols_where_they_are_written() {
+        for (written, keeps) in
+            [("", (true, false)), ("sessions = \"keep\"", (true, true)), ("sessions = \"cut\"", (false, false))]
+        {
+            let sessions = Config::for_tests(&format!("{SMALL}{written}\n")).services[0].sessions;
+            assert_eq!((sessions.keeps_tcp, sessions.keeps_udp), keeps, "{written}");
+            let (idle, max) = (sessions.flow_idle.as_secs(), sessions.flow_max.as_secs());
+            assert_eq!((idle, max), (600, 12 * 3600));
+        }
+    }
+
+    #[test]
     fn an_error_in_an_expression_points_into_the_file() {
         let error = Config::for_tests(SMALL).rule_error(&Owner::Service("web".into()), Some((2, 6)), "no such claim").0;
         assert_eq!((error.line, error.column, error.key.as_str()), (15, 6, "service[0].allow"));

@@ -10,13 +10,9 @@ use super::{
 };
 
 /// Keys of the contract that this version does not have, without array indices, and what is so far instead.
-const NOT_YET: [(&str, &str); 7] = [
+const NOT_YET: [(&str, &str); 3] = [
     ("server", "remove it: sealed knocks come later, and bare ones need no server key"),
     ("knock_key", "remove it: filter keys come with sealed knocks"),
-    ("service.flow_idle", "remove it: connections end with their grant so far"),
-    ("service.flow_max", "remove it: connections end with their grant so far"),
-    ("limits.flows", "remove it: connections end with their grant so far"),
-    ("limits.flows_per_grant", "remove it: connections end with their grant so far"),
     ("limits.knocks_per_second", "remove it: groups come with sealed knocks; bare knocks have limits.bare_per_second"),
 ];
 

@@ -213,9 +213,16 @@ pub(super) struct Service {
     /// Life of a grant unless the token's `exp` comes first: 1 second to 24 hours.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) ttl: Option<String>,
-    /// "cut": connections end with the grant.
-    #[schemars(extend("enum" = ["cut"]))]
-    pub(super) sessions: String,
+    /// What happens to connections when their grant ends. "keep": they go on, until they are over, idle, too old or
+    /// revoked; "cut": they end with it. Without this key TCP connections are kept and UDP is cut; with it, it holds
+    /// for both.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("enum" = ["keep", "cut"]))]
+    pub(super) sessions: Option<String>,
+    /// How long a kept or adopted connection may be silent: 1 second to 7 days.
+    pub(super) flow_idle: String,
+    /// How long a kept or adopted connection may last: 1 second to 30 days.
+    pub(super) flow_max: String,
     pub(super) prefix: Prefix,
 }
 
@@ -227,7 +234,9 @@ impl Default for Service {
             ports: Vec::new(),
             allow: None,
             ttl: None,
-            sessions: "cut".into(),
+            sessions: None,
+            flow_idle: "10m".into(),
+            flow_max: "12h".into(),
             prefix: Prefix::default(),
         }
     }
@@ -271,6 +280,12 @@ pub(super) struct Limits {
     /// Entries of the grant map; live grants stay below this less 128 for each possible CPU.
     #[schemars(range(min = 256, max = 16_777_216))]
     pub(super) grants: i64,
+    /// Entries of the flow map: connections that are kept at a time. A full one refuses new connections.
+    #[schemars(range(min = 16, max = 16_777_216))]
+    pub(super) flows: i64,
+    /// Flows that one grant may have at a time: connections from one source prefix to one service.
+    #[schemars(range(min = 1, max = 16_777_216))]
+    pub(super) flows_per_grant: i64,
     /// Sources from which one principal may hold grants at a time.
     #[schemars(range(min = 1, max = 65_536))]
     pub(super) sources_per_principal: i64,
@@ -292,6 +307,8 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             grants: 65_536,
+            flows: 65_536,
+            flows_per_grant: 1024,
             sources_per_principal: 64,
             workers: 0,
             queue: 1024,

@@ -143,7 +143,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(tried, 9, "attach, port, tunnels and six limits");
+        assert_eq!(tried, 11, "attach, port, tunnels and eight limits");
     }
 
     #[test]

@@ -100,6 +100,7 @@ fn fixed(old: &Config, new: &Config) -> Option<&'static str> {
         ("listen.interfaces", old.listen.interfaces != new.listen.interfaces),
         ("listen.attach", old.listen.attach != new.listen.attach),
         ("limits.grants", old.limits.grants != new.limits.grants),
+        ("limits.flows", old.limits.flows != new.limits.flows),
         ("limits.workers", old.limits.workers != new.limits.workers),
         ("admin.socket", old.admin.socket != new.admin.socket),
         ("admin.metrics", old.admin.metrics != new.admin.metrics),

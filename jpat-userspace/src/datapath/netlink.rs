@@ -1,11 +1,14 @@
-//! rtnetlink(7): dumps and messages, read without trust in their lengths.
+//! netlink(7): dumps and messages, read without trust in their lengths.
+
+pub(super) mod subscription;
 
 use std::{
     io,
     os::fd::{AsRawFd, OwnedFd},
 };
 
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket};
+use nix::sys::socket::{MsgFlags, recv, send};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
@@ -32,18 +35,37 @@ pub(super) struct Message<'a> {
     pub(super) body: &'a [u8],
 }
 
-/// A socket of the route family.
-pub(super) fn open(flags: SockFlag) -> nix::Result<OwnedFd> {
-    socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC | flags, SockProtocol::NetlinkRoute)
+/// Who is asked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Family {
+    /// Links, addresses, routes.
+    Route,
+    /// IPsec.
+    Xfrm,
+}
+
+/// A socket of that family.
+pub(super) fn open(family: Family, flags: SocketFlags) -> io::Result<OwnedFd> {
+    let protocol = match family {
+        Family::Route => None,
+        Family::Xfrm => Some(rustix::net::netlink::XFRM),
+    };
+    let fd = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC | flags, protocol)?;
+    Ok(fd)
 }
 
 /// All items of a list that `item` takes. `kind` asks for it, followed by `body`.
 ///
 /// # Errors
 /// What the kernel says; `EINTR` where the list did not hold still.
-pub(super) fn dump<T>(kind: u16, body: &[u8], mut item: impl FnMut(Message<'_>) -> Option<T>) -> io::Result<Vec<T>> {
+pub(super) fn dump<T>(
+    family: Family,
+    kind: u16,
+    body: &[u8],
+    mut item: impl FnMut(Message<'_>) -> Option<T>,
+) -> io::Result<Vec<T>> {
     for _ in 0..ATTEMPTS {
-        let fd = open(SockFlag::empty())?;
+        let fd = open(family, SocketFlags::empty())?;
         send(fd.as_raw_fd(), &request(kind, body), MsgFlags::empty())?;
         let (mut dump, mut buffer) = (Dump::default(), vec![0; BUFFER]);
         while !dump.is_done {

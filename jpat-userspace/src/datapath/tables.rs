@@ -1,5 +1,7 @@
 //! Typed writes to the maps.
 
+mod destinations;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
@@ -17,13 +19,15 @@ use jpat_common::{
     addr::{self, Addr},
     flow::{FlowKey, FlowValue},
     grant::{GrantKey, GrantValue, ServiceId},
+    hosts::{self, Bucket},
     map_name,
     reason::COUNTER_ENTRIES,
     settings::{self, ServiceRule, Settings},
 };
 
+use self::destinations::Judged;
 use super::{error::DataPathError, pins::PinDir};
-use crate::config::{PortRange, PrefixWidths};
+use crate::config::{PortRange, PrefixWidths, Sessions};
 
 /// The maps that outlive a controller.
 pub struct Tables {
@@ -62,14 +66,8 @@ pub struct Service {
     pub prefix: PrefixWidths,
     /// Its TCP segments are looked up among the flows, because some were adopted.
     pub has_tcp_flows: bool,
-    /// Its TCP connections outlive their grant.
-    pub keeps_tcp: bool,
-    /// Its UDP flows outlive their grant.
-    pub keeps_udp: bool,
-    /// How long a flow may be silent.
-    pub flow_idle: Duration,
-    /// How long a flow may last.
-    pub flow_max: Duration,
+    /// What outlives its grants.
+    pub sessions: Sessions,
 }
 
 /// The program's time is a tick behind at most, so that a grant of the longest life looks longer at first.
@@ -92,23 +90,6 @@ impl Rules {
     }
 }
 
-/// Judged destinations, by the table that holds them.
-struct Judged {
-    hosts: BTreeSet<Addr>,
-    prefixes: BTreeSet<IpNet>,
-}
-
-impl Judged {
-    fn of(destinations: &BTreeSet<IpNet>) -> Self {
-        let is_host = |net: &&IpNet| net.prefix_len() == net.max_prefix_len();
-        let (hosts, prefixes): (Vec<_>, Vec<_>) = destinations.iter().partition(is_host);
-        Self {
-            hosts: hosts.into_iter().map(|net| key(net).data()).collect(),
-            prefixes: prefixes.into_iter().map(IpNet::trunc).collect(),
-        }
-    }
-}
-
 impl Tables {
     pub(super) fn new(ebpf: &mut Ebpf) -> Result<Self, DataPathError> {
         let mut maps = BTreeMap::new();
@@ -118,10 +99,14 @@ impl Tables {
         Ok(Self { maps, ports: [None, None] })
     }
 
+    /// Pins the maps that are not pinned, because they are new or because somebody removed their pins.
     pub(super) fn pin(&self, pins: &PinDir) -> Result<(), DataPathError> {
         pins.create()?;
         for (name, map) in &self.maps {
             let path = pins.map(name);
+            if path.exists() {
+                continue;
+            }
             map.pin(&path).map_err(|source| DataPathError::Pin { path, source })?;
         }
         Ok(())
@@ -202,7 +187,7 @@ impl Tables {
     /// The kernel's refusal; the old rules are in force as they were.
     pub fn switch(&mut self, prepared: &Prepared, mode: u32, generation: u32) -> Result<(), DataPathError> {
         let Prepared { rules, slot, .. } = prepared;
-        let has_prefixes = !Judged::of(rules.judged()).prefixes.is_empty();
+        let has_prefixes = self.has_prefix_destinations()?;
         let flags = [
             (rules.destinations.is_none(), settings::FLAG_ANY_DESTINATION),
             (has_prefixes, settings::FLAG_PREFIX_DESTINATIONS),
@@ -236,68 +221,6 @@ impl Tables {
     /// The kernel's refusal.
     pub fn abandon(&mut self, prepared: Prepared) -> Result<(), DataPathError> {
         self.retain_prefixes(map_name::ALWAYS_ALLOW, &prepared.always_allowed_before)
-    }
-
-    /// Makes the judged destinations exactly these.
-    ///
-    /// # Errors
-    /// The kernel's refusal; additions came first, unless there was no room for them beside the old ones.
-    pub fn write_destinations(&mut self, destinations: &BTreeSet<IpNet>) -> Result<(), DataPathError> {
-        let judged = Judged::of(destinations);
-        if !judged.prefixes.is_empty() {
-            self.set_flag(settings::FLAG_PREFIX_DESTINATIONS, true)?;
-        }
-        // A full trie of Linux before 6.13 refuses also what it holds.
-        let held = self.prefixes(map_name::DESTINATIONS)?;
-        let added = Judged {
-            hosts: judged.hosts.difference(&self.hosts()?).copied().collect(),
-            prefixes: judged.prefixes.difference(&held).copied().collect(),
-        };
-        if self.add_judged(&added).is_ok() {
-            self.retain_judged(&judged)?;
-        } else {
-            self.retain_judged(&judged)?;
-            self.add_judged(&added)?;
-        }
-        if judged.prefixes.is_empty() {
-            self.set_flag(settings::FLAG_PREFIX_DESTINATIONS, false)?;
-        }
-        Ok(())
-    }
-
-    fn set_flag(&mut self, flag: u32, is_set: bool) -> Result<(), DataPathError> {
-        let mut settings = self.settings()?;
-        let flags = if is_set { settings.flags | flag } else { settings.flags & !flag };
-        if flags == settings.flags {
-            return Ok(());
-        }
-        settings.flags = flags;
-        self.write_settings(&settings)
-    }
-
-    fn add_judged(&mut self, judged: &Judged) -> Result<(), DataPathError> {
-        self.add_prefixes(map_name::DESTINATIONS, &judged.prefixes)?;
-        let mut hosts = self.hosts_mut()?;
-        judged.hosts.iter().try_for_each(|host| hosts.insert(host, 1, 0)).map_err(DataPathError::map(map_name::HOSTS))
-    }
-
-    fn retain_judged(&mut self, judged: &Judged) -> Result<(), DataPathError> {
-        let held = self.hosts()?;
-        let mut hosts = self.hosts_mut()?;
-        held.difference(&judged.hosts)
-            .try_for_each(|host| absent_is_fine(hosts.remove(host)))
-            .map_err(DataPathError::map(map_name::HOSTS))?;
-        self.retain_prefixes(map_name::DESTINATIONS, &judged.prefixes)
-    }
-
-    fn hosts(&self) -> Result<BTreeSet<Addr>, DataPathError> {
-        let hosts: HashMap<_, Addr, u32> =
-            HashMap::try_from(self.map(map_name::HOSTS)?).map_err(DataPathError::map(map_name::HOSTS))?;
-        hosts.keys().collect::<Result<_, _>>().map_err(DataPathError::map(map_name::HOSTS))
-    }
-
-    fn hosts_mut(&mut self) -> Result<HashMap<&mut MapData, Addr, u32>, DataPathError> {
-        HashMap::try_from(self.map_mut(map_name::HOSTS)?).map_err(DataPathError::map(map_name::HOSTS))
     }
 
     /// One counter, summed over the CPUs.
@@ -363,18 +286,19 @@ impl Tables {
         let mut table: Array<_, ServiceRule> =
             Array::try_from(self.map_mut(map_name::SERVICES)?).map_err(DataPathError::map(map_name::SERVICES))?;
         for service in &rules.services {
+            let sessions = &service.sessions;
             let rule_flags = [
-                (service.keeps_tcp || service.has_tcp_flows, settings::RULE_TCP_FLOWS),
-                (service.keeps_tcp, settings::RULE_KEEP_TCP),
-                (service.keeps_udp, settings::RULE_KEEP_UDP),
+                (sessions.keeps_tcp || service.has_tcp_flows, settings::RULE_TCP_FLOWS),
+                (sessions.keeps_tcp, settings::RULE_KEEP_TCP),
+                (sessions.keeps_udp, settings::RULE_KEEP_UDP),
             ];
             let rule = ServiceRule {
                 mask_v4: addr::mask(service.prefix.v4.saturating_add(96)),
                 mask_v6: addr::mask(service.prefix.v6),
                 flags: any_of(&rule_flags),
                 reserved: 0,
-                flow_idle_ns: nanos(service.flow_idle),
-                flow_max_ns: nanos(service.flow_max),
+                flow_idle_ns: nanos(sessions.flow_idle),
+                flow_max_ns: nanos(sessions.flow_max),
             };
             let index = settings::service_index(slot, service.id);
             table.set(index, rule, 0).map_err(DataPathError::map(map_name::SERVICES))?;
@@ -422,7 +346,7 @@ pub(super) fn layout(name: &str) -> String {
         map_name::GRANTS => (MapType::LruHash, size_of::<GrantKey>(), size_of::<GrantValue>(), 0),
         map_name::FLOWS => (MapType::Hash, size_of::<FlowKey>(), size_of::<FlowValue>(), 0),
         map_name::FLOWS_OPENED | map_name::FLOWS_CLOSED => (MapType::Hash, size_of::<GrantKey>(), size_of::<u64>(), 0),
-        map_name::HOSTS => (MapType::Hash, size_of::<Addr>(), size_of::<u32>(), 0),
+        map_name::HOSTS => (MapType::Array, 4, size_of::<Bucket>(), hosts::BUCKETS),
         map_name::SETTINGS => (MapType::Array, 4, size_of::<Settings>(), 1),
         map_name::PORTS => (MapType::Array, 4, size_of::<ServiceId>(), settings::PORT_ENTRIES),
         map_name::SERVICES => (MapType::Array, 4, size_of::<ServiceRule>(), settings::SERVICE_ENTRIES),

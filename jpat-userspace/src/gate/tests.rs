@@ -24,6 +24,8 @@ const SECOND: u64 = 1_000_000_000;
 const START: u64 = 1_800_000_000;
 const LIMITS: Limits = Limits {
     grants: 1_000,
+    flows: 1_000,
+    flows_per_grant: 100,
     sources_per_principal: 3,
     workers: 1,
     queue: 4,

@@ -8,7 +8,7 @@ fn a_wrong_key_is_refused_where_it_stands() {
         (with("port = 1337", "prot = 1337"), "jpat.toml:8:1: listen.prot: unknown key\n  remedy: did you mean `port`?"),
         (
             with("ttl = \"30s\"", "ttl = \"30s\"\ncolour = 5"),
-            "jpat.toml:37:1: service[0].colour: unknown key\n  remedy: known here: allow, issuers, name, ports, prefix, sessions, ttl",
+            "jpat.toml:37:1: service[0].colour: unknown key\n  remedy: known here: allow, flow_idle, flow_max, issuers, name, ports, prefix, sessions, ttl",
         ),
         (
             with("port = 1337", "port 1337"),
@@ -82,26 +82,6 @@ fn what_comes_later_is_refused_not_ignored() {
             "\"observed\"",
             "\"strict\"",
             "27:18: issuer[0].source_binding: \"strict\" is not available in this version\n  remedy: it comes with sealed knocks: leave it out",
-        ),
-        (
-            "\"cut\"",
-            "\"keep\"",
-            "37:12: service[0].sessions: \"keep\" is not available in this version\n  remedy: connections end with their grant so far: use \"cut\", and a ttl as long as they need",
-        ),
-        (
-            "sessions = \"cut\"",
-            "flow_idle = \"10m\"",
-            "37:1: service[0].flow_idle: not available in this version\n  remedy: remove it: connections end with their grant so far",
-        ),
-        (
-            "sessions = \"cut\"",
-            "flow_max = \"12h\"",
-            "37:1: service[0].flow_max: not available in this version\n  remedy: remove it: connections end with their grant so far",
-        ),
-        (
-            "[audit]",
-            "[limits]\nflows = 5\n[audit]",
-            "45:1: limits.flows: not available in this version\n  remedy: remove it: connections end with their grant so far",
         ),
     ] {
         assert_eq!(errors(&with(from, to)), [format!("jpat.toml:{expected}")]);

@@ -49,7 +49,9 @@ allow = '''claims.sub.startsWith("employee:")
   && "commerce-listings-admin" in claims.roles
   && !("doge" in claims.roles)'''
 ttl = "30s"
-sessions = "cut"
+sessions = "keep"
+flow_idle = "10m"
+flow_max = "12h"
 prefix = { v4 = 32, v6 = 128 }
 
 [[deny]]
@@ -128,8 +130,8 @@ fn every_error_is_told_at_once_in_the_order_of_the_file() {
             "jpat.toml:21:10: issuer[0].accept: invalid type: string \"bare\", expected a list\n  remedy: write it in brackets: [\"…\"]",
             "jpat.toml:32:22: service[0].ports[1]: invalid type: integer `22`, expected a string\n  remedy: write one value in quotes",
             "jpat.toml:36:7: service[0].ttl: invalid type: integer `30`, expected a string\n  remedy: write one value in quotes",
-            "jpat.toml:37:1: service[0].hue: unknown key\n  remedy: known here: allow, issuers, name, ports, prefix, sessions, ttl",
-            "jpat.toml:41:1: deny: invalid type: table, expected a list\n  remedy: write [[deny]]",
+            "jpat.toml:37:1: service[0].hue: unknown key\n  remedy: known here: allow, flow_idle, flow_max, issuers, name, ports, prefix, sessions, ttl",
+            "jpat.toml:43:1: deny: invalid type: table, expected a list\n  remedy: write [[deny]]",
         ]
     );
 }

@@ -114,8 +114,19 @@ fn p2_values_that_would_open_too_much_are_refused() {
             "192.0.2.0/33",
             "13:12: always_allow.sources[0]: `192.0.2.0/33` is no prefix: its length is not 0 to 32\n  remedy: write 192.0.2.0/24, 2001:db8::/32 or a single address",
         ),
-        ("v4 = 32", "v4 = 0", "38:17: service[0].prefix.v4: 0 is out of range\n  remedy: use a number from 1 to 32"),
+        ("v4 = 32", "v4 = 0", "40:17: service[0].prefix.v4: 0 is out of range\n  remedy: use a number from 1 to 32"),
         ("\"30s\"", "\"48h\"", "36:7: service[0].ttl: `48h` is out of range\n  remedy: use \"1s\" to \"24h\""),
+        (
+            "\"keep\"",
+            "\"kept\"",
+            "37:12: service[0].sessions: unknown value \"kept\"\n  remedy: did you mean \"keep\"?",
+        ),
+        ("\"10m\"", "\"0s\"", "38:13: service[0].flow_idle: `0s` is out of range\n  remedy: use \"1s\" to \"168h\""),
+        (
+            "\"12h\"\nprefix",
+            "\"721h\"\nprefix",
+            "39:12: service[0].flow_max: `721h` is out of range\n  remedy: use \"1s\" to \"720h\"",
+        ),
         (
             "\"30s\"",
             "\"30\"",
@@ -143,7 +154,7 @@ fn a_port_belongs_to_one_service() {
         (
             "[[deny]]",
             second,
-            "42:10: service[1].ports[0]: `tcp/8000-9000` of `db` is taken by `tcp/8443` of `commerce-listings` in line 32, column 10\n  remedy: a port belongs to one service: remove it from one of the two places",
+            "44:10: service[1].ports[0]: `tcp/8000-9000` of `db` is taken by `tcp/8443` of `commerce-listings` in line 32, column 10\n  remedy: a port belongs to one service: remove it from one of the two places",
         ),
         (
             "[\"tcp/8443\"]",
@@ -168,7 +179,7 @@ fn names_are_unique_and_known() {
         (
             "[[deny]]",
             again,
-            "41:8: service[1].name: `commerce-listings` is already the name of the one in line 30\n  remedy: give it another name",
+            "43:8: service[1].name: `commerce-listings` is already the name of the one in line 30\n  remedy: give it another name",
         ),
         (
             "name = \"corp\"",
@@ -183,7 +194,7 @@ fn names_are_unique_and_known() {
         (
             "[\"root\", \"@0\"]",
             "[\"nobdoy\"]",
-            "49:9: admin.read[0]: there is no user `nobdoy` on this host\n  remedy: write a user (\"root\"), a group (\"@adm\") or a number (\"1000\", \"@4\") of this host",
+            "51:9: admin.read[0]: there is no user `nobdoy` on this host\n  remedy: write a user (\"root\"), a group (\"@adm\") or a number (\"1000\", \"@4\") of this host",
         ),
     ] {
         let toml = with(from, to);

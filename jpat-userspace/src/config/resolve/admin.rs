@@ -13,6 +13,8 @@ const MAX_AUTO_WORKERS: usize = 8;
 impl Resolver {
     pub(super) fn limits(&mut self, raw: &raw::Limits) -> Option<Limits> {
         let grants = self.number("limits.grants", raw.grants, 256..=16_777_216);
+        let flows = self.number("limits.flows", raw.flows, 16..=16_777_216);
+        let flows_per_grant = self.number("limits.flows_per_grant", raw.flows_per_grant, 1..=16_777_216);
         let sources = self.number("limits.sources_per_principal", raw.sources_per_principal, 1..=65_536);
         let workers = self.number("limits.workers", raw.workers, 0..=256);
         let queue = self.number("limits.queue", raw.queue, 1..=65_536);
@@ -20,6 +22,8 @@ impl Resolver {
         let replay = self.number("limits.replay_entries", raw.replay_entries, 1..=10_000_000);
         Some(Limits {
             grants: grants?,
+            flows: flows?,
+            flows_per_grant: flows_per_grant?,
             sources_per_principal: sources?,
             workers: match workers? {
                 0 => cores(),

@@ -5,7 +5,9 @@ use std::time::Duration;
 use jpat_common::grant::MAX_SERVICES;
 
 use super::{Resolver, all};
-use crate::config::{DenyRule, MAX_TTL, PortRange, PrefixWidths, Protocol, Service, keys::closest, raw, value};
+use crate::config::{
+    DenyRule, MAX_TTL, PortRange, PrefixWidths, Protocol, Service, Sessions, keys::closest, raw, value,
+};
 
 /// Ports that a service has, and where it says so.
 struct Taken {
@@ -16,6 +18,12 @@ struct Taken {
 
 /// Lives above this are said, not refused.
 const LONG_TTL: Duration = Duration::from_secs(3600);
+
+/// Longest `flow_idle`.
+const MAX_FLOW_IDLE: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// Longest `flow_max`.
+const MAX_FLOW: Duration = Duration::from_secs(30 * 24 * 3600);
 
 impl Resolver {
     /// `issuers` are the names to choose from.
@@ -49,6 +57,7 @@ impl Resolver {
         issuers: &[String],
     ) -> Option<Service> {
         let key = |name: &str| format!("{parent}.{name}");
+        let sessions = self.sessions(parent, &raw);
         let chosen = self.chosen(&key("issuers"), raw.issuers, issuers);
         let allow = self.required(&key("allow"), raw.allow, "allow = '…', a CEL expression over `claims`");
         let allow = self.expression(&key("allow"), allow);
@@ -58,11 +67,29 @@ impl Resolver {
             let message = "open for more than an hour to everyone behind the knocking address";
             self.warn(&key("ttl"), message, "knock again instead: a knock renews");
         }
-        let keep = ("keep", "connections end with their grant so far: use \"cut\", and a ttl as long as they need");
-        let sessions = self.word(&key("sessions"), &raw.sessions, &[("cut", ())], &[keep]);
         let prefix = self.prefix_widths(&key("prefix"), &raw.prefix);
-        sessions?;
-        Some(Service { name: name?, issuers: chosen?, ports: ports?, allow: allow?, ttl: ttl?, prefix: prefix? })
+        Some(Service {
+            name: name?,
+            issuers: chosen?,
+            ports: ports?,
+            allow: allow?,
+            ttl: ttl?,
+            prefix: prefix?,
+            sessions: sessions?,
+        })
+    }
+
+    fn sessions(&mut self, parent: &str, raw: &raw::Service) -> Option<Sessions> {
+        let key = |name: &str| format!("{parent}.{name}");
+        let written = raw.sessions.as_deref();
+        let keeps = written.map(|word| self.word(&key("sessions"), word, &[("keep", true), ("cut", false)], &[]));
+        let idle = self.duration(&key("flow_idle"), &raw.flow_idle, Duration::from_secs(1)..=MAX_FLOW_IDLE);
+        let max = self.duration(&key("flow_max"), &raw.flow_max, Duration::from_secs(1)..=MAX_FLOW);
+        let (keeps_tcp, keeps_udp) = match keeps {
+            None => (true, false),
+            Some(keeps) => (keeps?, keeps?),
+        };
+        Some(Sessions { keeps_tcp, keeps_udp, flow_idle: idle?, flow_max: max? })
     }
 
     fn chosen(&mut self, key: &str, raw: Option<Vec<String>>, issuers: &[String]) -> Option<Vec<String>> {
