@@ -20,8 +20,10 @@ mod reload;
 mod robust;
 mod safeguards;
 mod stage;
+mod traffic;
 mod trial;
 mod trial_run;
+mod upgrade;
 
 use std::process::ExitCode;
 
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
         issuers::trials(),
         lifecycle::trials(),
         overrun::trials(),
+        upgrade::trials(),
         reload::trials(),
         audit_mode::trials(),
         trial_run::trials(),

@@ -11,6 +11,7 @@ pub mod leftovers;
 pub mod signals;
 pub mod process;
 pub mod binaries;
+pub mod earlier;
 
 // What lives on it.
 pub mod services;
@@ -23,6 +24,8 @@ pub mod capture;
 pub mod wire;
 pub mod ears;
 pub mod metrics;
+pub mod stream;
+pub mod stranger;
 pub mod wait;
 
 // Frames, and what must become of them.
