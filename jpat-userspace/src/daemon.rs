@@ -7,6 +7,7 @@
 pub mod cli;
 pub mod load;
 mod core;
+mod flows;
 mod follower;
 mod lock;
 mod lockout;
@@ -17,6 +18,7 @@ mod reload;
 mod requests;
 mod runtime;
 mod sources;
+mod sweeper;
 mod watch;
 mod workers;
 
@@ -31,6 +33,7 @@ use jpat_common::{
 pub use self::lock::{Lock, LockError};
 use self::{
     core::Core,
+    flows::Flows,
     load::Loaded,
     runtime::Runtime,
     sources::{Listeners, Signals},
@@ -60,7 +63,7 @@ pub struct Options {
     pub trial: Option<Duration>,
     /// Take enforcement away at an orderly exit.
     pub detach_on_exit: bool,
-    /// Start even if that cuts the caller's own connection.
+    /// Start even if the caller could not connect again without a knock, or connections that stand would be cut.
     pub force: bool,
 }
 
@@ -133,19 +136,33 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
         started,
     );
     let audit = AuditLog::open(&config.audit)?;
-    let mut core = Core { gate, datapath, audit, metrics: Metrics::default(), usable, generation };
+    let mut core =
+        Core { gate, datapath, audit, metrics: Metrics::default(), usable, generation, flows: Flows::default() };
     let found = core.datapath.tables().grants()?;
     let rules_now = load::adoption_digests(&config);
     // A grant of a service whose rules changed while no controller ran was never allowed by them.
-    let mut adoptable = openings(&config, &snapshot.service_ids);
+    let openings = openings(&config, &snapshot.service_ids);
+    let mut adoptable = openings.clone();
     adoptable
         .retain(|opening| rules_now.get(&*opening.name).is_some_and(|now| services.is_unchanged(&opening.name, now)));
     core.gate.adopt(found, &adoptable, started);
-    let prepared = core.datapath.tables_mut().prepare(rules(&config, &snapshot.service_ids)?)?;
+    let rules = rules(&config, &snapshot.service_ids)?;
+    let prepared = core.datapath.tables_mut().prepare(rules.clone())?;
     let is_first = !core.datapath.adopted();
     let mut runtime =
         Runtime::prepare(runtime::Parts { options: options.clone(), snapshot, core, listeners, signals, started })?;
-    let plan = Plan { interfaces, prepared, rules_now, config: &config, is_trial: options.trial.is_some() };
+    let plan = Plan {
+        interfaces,
+        prepared,
+        rules,
+        rules_now,
+        openings,
+        adoptable,
+        config: &config,
+        is_trial: options.trial.is_some(),
+        begins_to_enforce: !was_enforcing && config.mode == Mode::Enforce,
+        force: options.force,
+    };
     if let Err(error) = bring_up(runtime.core(), plan, &mut services) {
         if is_first {
             // Nobody would be there to open what this closed.
@@ -166,22 +183,43 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
 struct Plan<'a> {
     interfaces: Vec<String>,
     prepared: tables::Prepared,
+    rules: Rules,
     rules_now: BTreeMap<String, String>,
+    openings: Vec<Opening>,
+    /// Services whose rules are those under which an earlier controller let anybody in.
+    adoptable: Vec<Opening>,
     config: &'a Config,
     is_trial: bool,
+    begins_to_enforce: bool,
+    force: bool,
 }
 
 /// New devices first, because that is what can fail; then the rules, then the devices of an earlier controller.
 fn bring_up(core: &mut Core, plan: Plan<'_>, services: &mut store::Services) -> anyhow::Result<()> {
-    let Plan { interfaces, prepared, rules_now, config, is_trial } = plan;
+    let Plan { interfaces, prepared, rules, rules_now, openings, adoptable, config, .. } = plan;
     if let Err(error) = core.datapath.attach_new(&interfaces, config.listen.attach) {
         core.datapath.tables_mut().abandon(prepared)?;
         return Err(error.into());
     }
     // What was not adopted goes before the ports of its service can mean something else.
     core.settle();
+    let left = core.reconcile_flows(&rules, &adoptable).context("taking flows over")?;
+    if left > 0 {
+        tracing::info!("{left} flows of an earlier controller go on");
+    }
     services.settle(rules_now)?;
+    if plan.begins_to_enforce
+        && let Err(error) = core.adopt_or_refuse(&rules, &openings, Some(&prepared), plan.force)
+    {
+        core.datapath.tables_mut().abandon(prepared)?;
+        return Err(error);
+    }
+    core.datapath.tables_mut().look_up_flows(&core.flows.adopted, Some(&prepared))?;
     core.datapath.tables_mut().switch(&prepared, mode_number(config.mode), core.generation)?;
+    if plan.begins_to_enforce {
+        // Those that came about between the first look and the switch.
+        core.adopt_or_refuse(&rules, &openings, None, true)?;
+    }
     core.datapath.tables_mut().finish(prepared)?;
     core.datapath.adopt(&interfaces, config.listen.attach)?;
     for Attached { interface, hook, why, .. } in core.datapath.attached() {
@@ -190,7 +228,7 @@ fn bring_up(core: &mut Core, plan: Plan<'_>, services: &mut store::Services) -> 
             Some(why) => tracing::warn!("attached to {interface} ({} mode): {why}", hook.as_str()),
         }
     }
-    if !is_trial {
+    if !plan.is_trial {
         core.datapath.pin().context("pinning")?;
         for ifindex in core.datapath.drop_stale_links()? {
             tracing::warn!("detached from interface {ifindex}: `listen.interfaces` does not name it any more");
@@ -252,13 +290,7 @@ fn rules(config: &Config, ids: &load::ServiceIds) -> anyhow::Result<Rules> {
     };
     let services = config.services.iter().filter_map(|service| {
         let id = *ids.get(&service.name)?;
-        Some(tables::Service {
-            id,
-            ports: service.ports.clone(),
-            prefix: service.prefix,
-            has_tcp_flows: false,
-            sessions: service.sessions,
-        })
+        Some(tables::Service { id, ports: service.ports.clone(), prefix: service.prefix, sessions: service.sessions })
     });
     Ok(Rules {
         services: services.collect(),

@@ -7,11 +7,13 @@ pub mod addresses;
 pub mod attach;
 pub mod counters;
 pub mod error;
+pub mod flows;
 pub mod interfaces;
 mod netlink;
 pub mod object;
 pub mod pins;
 pub mod ring;
+pub mod sock_diag;
 pub mod tables;
 
 use aya::{
@@ -127,6 +129,14 @@ impl DataPath {
     /// The maps, for writing.
     pub const fn tables_mut(&mut self) -> &mut Tables {
         &mut self.tables
+    }
+
+    /// The maps of flows, to be read by another thread.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn flow_reader(&self) -> Result<flows::FlowReader, DataPathError> {
+        self.tables.flow_reader(self.flow_capacity)
     }
 
     /// The knock ring; `None` after the first call.

@@ -1,4 +1,4 @@
-//! rtnetlink(7): dumps and messages, read without trust in their lengths.
+//! netlink(7): dumps and messages, read without trust in their lengths.
 
 use std::{
     io,
@@ -41,9 +41,22 @@ pub(super) fn open(flags: SockFlag) -> nix::Result<OwnedFd> {
 ///
 /// # Errors
 /// What the kernel says; `EINTR` where the list did not hold still.
-pub(super) fn dump<T>(kind: u16, body: &[u8], mut item: impl FnMut(Message<'_>) -> Option<T>) -> io::Result<Vec<T>> {
+pub(super) fn dump<T>(kind: u16, body: &[u8], item: impl FnMut(Message<'_>) -> Option<T>) -> io::Result<Vec<T>> {
+    dump_of(SockProtocol::NetlinkRoute, kind, body, item)
+}
+
+/// As [`dump`], of another family than the route family.
+///
+/// # Errors
+/// As [`dump`].
+pub(super) fn dump_of<T>(
+    family: SockProtocol,
+    kind: u16,
+    body: &[u8],
+    mut item: impl FnMut(Message<'_>) -> Option<T>,
+) -> io::Result<Vec<T>> {
     for _ in 0..ATTEMPTS {
-        let fd = open(SockFlag::empty())?;
+        let fd = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, family)?;
         send(fd.as_raw_fd(), &request(kind, body), MsgFlags::empty())?;
         let (mut dump, mut buffer) = (Dump::default(), vec![0; BUFFER]);
         while !dump.is_done {
