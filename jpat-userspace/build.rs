@@ -79,7 +79,8 @@ fn compile(workspace: &Path, target_dir: &Path, toolchain: &str) -> Result<PathB
     Ok(target_dir.join(TARGET).join("release/jpat-xdp"))
 }
 
-/// Debug information becomes BTF, which the loader and the verifier's log read.
+/// Debug information becomes BTF, which the loader and the verifier's log read. Block placement may close a loop by falling
+/// through to its head, and Linux 6.1 and older refuse that (`back-edge`, kernel/bpf/verifier.c `check_cfg`).
 fn rustflags() -> Result<String, env::VarError> {
     let arch = env::var("CARGO_CFG_TARGET_ARCH")?;
     Ok([
@@ -87,6 +88,7 @@ fn rustflags() -> Result<String, env::VarError> {
         "-Cdebuginfo=2".into(),
         "-Clink-arg=--btf".into(),
         "-Clink-arg=--cpu-features=+allows-misaligned-mem-access".into(),
+        "-Clink-arg=--llvm-args=--disable-block-placement".into(),
     ]
     .join("\x1f"))
 }

@@ -15,10 +15,10 @@ pub const SETTINGS: &str = "SETTINGS";
 pub const PORTS: &str = "PORTS";
 /// Array: [`service_index`](crate::settings::service_index) to [`ServiceRule`](crate::settings::ServiceRule).
 pub const SERVICES: &str = "SERVICES";
-/// Hash, 16-byte address to an unused `u32`: destinations whose packets are judged.
+/// Array of [`Bucket`](crate::hosts::Bucket): destinations whose packets are judged.
 pub const HOSTS: &str = "HOSTS";
-/// LPM trie over 16-byte addresses: prefixes of destinations whose packets are judged, where they are shorter than an
-/// address; the `u32` value is unused.
+/// LPM trie over 16-byte addresses: destinations whose packets are judged, where they are prefixes, or found no room in
+/// [`HOSTS`]; the `u32` value is unused.
 pub const DESTINATIONS: &str = "DESTINATIONS";
 /// LPM trie over 16-byte addresses: sources that are always allowed; the `u32` value is unused.
 pub const ALWAYS_ALLOW: &str = "ALWAYS_ALLOW";

@@ -55,7 +55,7 @@ pub const FLAG_ANY_DESTINATION: u32 = 1 << 0;
 pub const FLAG_ALWAYS_ALLOW: u32 = 1 << 1;
 /// Tunnels to judged destinations are dropped.
 pub const FLAG_DROP_TUNNELS: u32 = 1 << 2;
-/// The destinations table has entries: prefixes shorter than an address. Without it the hosts table alone is asked.
+/// The destinations table has entries. Without it the hosts table alone is asked.
 pub const FLAG_PREFIX_DESTINATIONS: u32 = 1 << 3;
 
 /// TCP segments of this service are looked up among the flows.

@@ -10,6 +10,7 @@ use jpat_common::{
     addr::Addr,
     flow::{FLAG_CLOSING, FlowKey, FlowValue, STATE_ESTABLISHED},
     grant::{GrantKey, GrantValue, ServiceId},
+    hosts::{BUCKETS, Bucket, bucket_index},
     reason::COUNTER_ENTRIES,
     settings::{MAX_PREFIXES, PORT_ENTRIES, SERVICE_ENTRIES, ServiceRule, Settings},
 };
@@ -32,7 +33,7 @@ static PORTS: Array<u32> = Array::with_max_entries(PORT_ENTRIES, 0);
 #[map]
 static SERVICES: Array<ServiceRule> = Array::with_max_entries(SERVICE_ENTRIES, 0);
 #[map]
-static HOSTS: HashMap<Addr, u32> = HashMap::with_max_entries(MAX_PREFIXES, BPF_F_RDONLY_PROG);
+static HOSTS: Array<Bucket> = Array::with_max_entries(BUCKETS, BPF_F_RDONLY_PROG);
 #[map]
 static DESTINATIONS: LpmTrie<Addr, u32> = LpmTrie::with_max_entries(MAX_PREFIXES, 0);
 #[map]
@@ -48,6 +49,20 @@ pub(crate) static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COU
 #[inline(always)]
 pub(crate) fn settings() -> Option<Settings> {
     SETTINGS.get(0).copied()
+}
+
+/// A trie's key, whose address lies where a word does: the verifier takes no other store of a word on the stack.
+#[repr(C, align(8))]
+struct Query {
+    gap: u32,
+    key: Key<Addr>,
+}
+
+impl Query {
+    #[inline(always)]
+    const fn of(address: &Addr) -> Self {
+        Self { gap: 0, key: Key::new(128, *address) }
+    }
 }
 
 /// The decision's tables, in the kernel.
@@ -68,17 +83,17 @@ impl Tables for KernelTables {
 
     #[inline(always)]
     fn is_host(&self, address: &Addr) -> bool {
-        HOSTS.get_ptr(address).is_some()
+        HOSTS.get(bucket_index(address)).is_some_and(|bucket| bucket.contains(address))
     }
 
     #[inline(always)]
     fn is_in_destinations(&self, address: &Addr) -> bool {
-        DESTINATIONS.get(Key::new(128, *address)).is_some()
+        DESTINATIONS.get(&Query::of(address).key).is_some()
     }
 
     #[inline(always)]
     fn is_always_allowed(&self, address: &Addr) -> bool {
-        ALWAYS_ALLOW.get(Key::new(128, *address)).is_some()
+        ALWAYS_ALLOW.get(&Query::of(address).key).is_some()
     }
 
     #[inline(always)]

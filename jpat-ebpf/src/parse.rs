@@ -5,6 +5,7 @@
 mod ipv4;
 mod ipv6;
 mod link;
+mod plain;
 mod transport;
 
 use jpat_common::{
@@ -125,7 +126,17 @@ fn half(both: &[u8; 32], at: usize) -> Addr {
 /// Reads one Ethernet frame.
 #[inline(always)]
 #[must_use]
-pub fn parse(mut frame: Cursor<'_>) -> Packet<'_> {
+pub fn parse(frame: Cursor<'_>) -> Packet<'_> {
+    match plain::parse(&frame) {
+        Some(packet) => packet,
+        None => parse_any(frame),
+    }
+}
+
+/// Reads one Ethernet frame of whatever shape.
+#[inline(always)]
+#[must_use]
+pub fn parse_any(mut frame: Cursor<'_>) -> Packet<'_> {
     let network = link::network_layer(&mut frame);
     parse_network(frame, network)
 }

@@ -194,6 +194,15 @@ pub struct Status {
     pub knock_port: u16,
     /// Where the program is attached.
     pub interfaces: Vec<Interface>,
+    /// Entries of `listen.interfaces` that no device matches yet.
+    #[serde(default)]
+    pub waiting: Vec<String>,
+    /// Devices that are up and not judged: loopback, and those of this host's own containers.
+    #[serde(default)]
+    pub not_judged: Vec<String>,
+    /// What this kernel does without, and what that means.
+    #[serde(default)]
+    pub degraded: Vec<String>,
     /// Live grants.
     pub grants: usize,
     /// Most live grants.
@@ -219,6 +228,9 @@ pub struct Interface {
     pub name: String,
     /// `driver` or `generic`.
     pub attach: String,
+    /// The program's name in the kernel.
+    #[serde(default)]
+    pub program: String,
     /// Why not as wanted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,

@@ -126,7 +126,7 @@ pub struct Listen {
 /// One entry of `listen.interfaces`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum InterfacePattern {
-    /// A device by its name; it must exist.
+    /// A device by its name.
     Name(String),
     /// Names with `*` and `?`.
     Glob(String),
@@ -134,8 +134,19 @@ pub enum InterfacePattern {
     External,
 }
 
+impl std::fmt::Display for InterfacePattern {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Name(name) => name,
+            Self::Glob(glob) => glob,
+            Self::External => "external",
+        })
+    }
+}
+
 /// `listen.attach`
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum AttachMode {
     /// The driver's hook, and the generic one where the driver has none.
     Auto,

@@ -7,6 +7,7 @@
 pub mod cli;
 pub mod load;
 mod core;
+mod devices;
 mod flows;
 mod follower;
 mod lock;
@@ -44,7 +45,7 @@ use crate::{
     config::{Config, Destinations, MAX_TTL, Mode, ReplayMode},
     datapath::{
         self, DataPath, addresses,
-        attach::Attached,
+        interfaces::Target,
         pins::PinDir,
         tables::{self, Rules},
     },
@@ -74,7 +75,7 @@ pub struct Options {
 pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
     // From the first moment on: a SIGHUP during the start must not end it, nor a SIGTERM what it promised to take away.
     let signals = Signals::catch()?;
-    let Loaded { config, interfaces, warnings } = load::read(&options.config)?;
+    let Loaded { config, targets, warnings } = load::read(&options.config)?;
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
@@ -152,7 +153,7 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
     let mut runtime =
         Runtime::prepare(runtime::Parts { options: options.clone(), snapshot, core, listeners, signals, started })?;
     let plan = Plan {
-        interfaces,
+        targets,
         prepared,
         rules,
         rules_now,
@@ -181,7 +182,7 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
 
 /// What a start brings into force.
 struct Plan<'a> {
-    interfaces: Vec<String>,
+    targets: Vec<Target>,
     prepared: tables::Prepared,
     rules: Rules,
     rules_now: BTreeMap<String, String>,
@@ -196,8 +197,8 @@ struct Plan<'a> {
 
 /// New devices first, because that is what can fail; then the rules, then the devices of an earlier controller.
 fn bring_up(core: &mut Core, plan: Plan<'_>, services: &mut store::Services) -> anyhow::Result<()> {
-    let Plan { interfaces, prepared, rules, rules_now, openings, adoptable, config, .. } = plan;
-    if let Err(error) = core.datapath.attach_new(&interfaces, config.listen.attach) {
+    let Plan { targets, prepared, rules, rules_now, openings, adoptable, config, .. } = plan;
+    if let Err(error) = core.datapath.attach_new(&targets, config.listen.attach) {
         core.datapath.tables_mut().abandon(prepared)?;
         return Err(error.into());
     }
@@ -221,12 +222,10 @@ fn bring_up(core: &mut Core, plan: Plan<'_>, services: &mut store::Services) -> 
         core.adopt_or_refuse(&rules, &openings, None, true)?;
     }
     core.datapath.tables_mut().finish(prepared)?;
-    core.datapath.adopt(&interfaces, config.listen.attach)?;
-    for Attached { interface, hook, why, .. } in core.datapath.attached() {
-        match why {
-            None => tracing::info!("attached to {interface} ({} mode)", hook.as_str()),
-            Some(why) => tracing::warn!("attached to {interface} ({} mode): {why}", hook.as_str()),
-        }
+    core.datapath.adopt(&targets, config.listen.attach)?;
+    core.datapath.attached().for_each(devices::tell);
+    for degraded in core.datapath.degraded() {
+        tracing::warn!("{degraded}");
     }
     if !plan.is_trial {
         core.datapath.pin().context("pinning")?;

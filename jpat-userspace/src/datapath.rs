@@ -5,10 +5,13 @@
 
 pub mod addresses;
 pub mod attach;
+pub mod attacher;
 pub mod counters;
 pub mod error;
+pub mod exposure;
 pub mod flows;
 pub mod interfaces;
+pub mod ipsec;
 mod netlink;
 pub mod object;
 pub mod pins;
@@ -16,15 +19,14 @@ pub mod ring;
 pub mod sock_diag;
 pub mod tables;
 
-use aya::{
-    Ebpf, EbpfLoader,
-    programs::{ProgramError, Xdp},
-};
+use aya::EbpfLoader;
 use jpat_common::map_name;
 
 use self::{
-    attach::{Attached, Attachment},
+    attach::Attached,
+    attacher::{Answer, Attacher, Earlier, Order, Refused},
     error::DataPathError,
+    interfaces::Target,
     pins::PinDir,
     ring::Ring,
     tables::Tables,
@@ -47,15 +49,13 @@ const FLOW_MAPS: [&str; 3] = [map_name::FLOWS, map_name::FLOWS_OPENED, map_name:
 
 /// The loaded program with its maps and links.
 pub struct DataPath {
-    ebpf: Ebpf,
+    attacher: Attacher,
     pins: PinDir,
     tables: Tables,
     ring: Option<Ring>,
-    attachments: Vec<Attachment>,
     adopted: bool,
     capacity: u32,
     flow_capacity: u32,
-    program_id: u32,
 }
 
 impl DataPath {
@@ -84,22 +84,10 @@ impl DataPath {
             loader.map_max_entries(name, flow_capacity);
         }
         let mut ebpf = loader.load(object::OBJECT).map_err(DataPathError::load)?;
-        let program = program(&mut ebpf)?;
-        program.load().map_err(DataPathError::verifier)?;
-        let program_id = program.info().map_err(DataPathError::verifier)?.id();
         let ring = Ring::new(ebpf.take_map(map_name::KNOCKS).ok_or(DataPathError::NoMap(map_name::KNOCKS))?)?;
         let tables = Tables::new(&mut ebpf)?;
-        Ok(Self {
-            ebpf,
-            pins,
-            tables,
-            ring: Some(ring),
-            attachments: Vec::new(),
-            adopted,
-            capacity,
-            flow_capacity,
-            program_id,
-        })
+        let attacher = Attacher::new(ebpf, pins.clone())?;
+        Ok(Self { attacher, pins, tables, ring: Some(ring), adopted, capacity, flow_capacity })
     }
 
     /// Whether the maps of an earlier controller are in use.
@@ -146,7 +134,21 @@ impl DataPath {
 
     /// What is attached, and how.
     pub fn attached(&self) -> impl Iterator<Item = &Attached> {
-        self.attachments.iter().map(|attachment| &attachment.attached)
+        self.attacher.attached()
+    }
+
+    /// Has the attacher do something.
+    ///
+    /// # Errors
+    /// Why it did not.
+    pub fn order(&mut self, order: &Order) -> Result<Answer, Refused> {
+        self.attacher.handle(order)
+    }
+
+    /// What this kernel does without, and what that means.
+    #[must_use]
+    pub fn degraded(&self) -> Vec<String> {
+        self.attacher.degraded()
     }
 
     /// The program's log lines: one for every packet.
@@ -155,21 +157,15 @@ impl DataPath {
     /// An object without them.
     #[cfg(feature = "debug-log")]
     pub fn log(&mut self) -> Result<aya_log::EbpfLogger<&'static dyn log::Log>, aya_log::Error> {
-        aya_log::EbpfLogger::init(&mut self.ebpf)
+        aya_log::EbpfLogger::init(self.attacher.ebpf())
     }
 
     /// Puts the program on the interfaces where no earlier controller's is, until [`Self::pin`] for the life of this process.
     ///
     /// # Errors
     /// No such interface, another XDP program on it, or a hook that cannot be had. What was attached goes with this value.
-    pub fn attach_new(&mut self, interfaces: &[String], mode: AttachMode) -> Result<(), DataPathError> {
-        for interface in interfaces {
-            let ifindex = nix::net::if_::if_nametoindex(interface.as_str()).unwrap_or(0);
-            if self.pins.find_link(ifindex).is_none() {
-                self.attachments.push(attach::attach(program(&mut self.ebpf)?, interface, mode)?);
-            }
-        }
-        Ok(())
+    pub fn attach_new(&mut self, targets: &[Target], mode: AttachMode) -> Result<(), DataPathError> {
+        self.attach(targets, mode, Earlier::Leave)
     }
 
     /// Switches the pinned links of an earlier controller over to this program, each in one step. Where such a link is
@@ -177,34 +173,17 @@ impl DataPath {
     ///
     /// # Errors
     /// As [`Self::attach_new`]; or pins of another network namespace.
-    pub fn adopt(&mut self, interfaces: &[String], mode: AttachMode) -> Result<(), DataPathError> {
-        for interface in interfaces {
-            if self.attached().any(|attached| attached.interface == *interface) {
-                continue;
-            }
-            let attachment = match attach::adopt(program(&mut self.ebpf)?, &self.pins, interface)? {
-                Some(adopted) => adopted,
-                None => attach::attach(program(&mut self.ebpf)?, interface, mode)?,
-            };
-            self.attachments.push(attachment);
-        }
-        Ok(())
+    pub fn adopt(&mut self, targets: &[Target], mode: AttachMode) -> Result<(), DataPathError> {
+        self.attach(targets, mode, Earlier::TakeOver)
     }
 
-    /// Interfaces that the program was attached to and is no longer, because somebody took it away or the device is
-    /// another one now.
-    ///
-    /// # Errors
-    /// The devices cannot be listed.
-    pub fn lost(&self) -> Result<Vec<String>, DataPathError> {
-        let devices = interfaces::list().map_err(DataPathError::Devices)?;
-        let is_there = |attached: &&Attached| {
-            devices
-                .iter()
-                .any(|device| device.index == attached.ifindex && device.xdp_programs.contains(&self.program_id))
-        };
-        let lost = self.attached().filter(|attached| !is_there(attached));
-        Ok(lost.map(|attached| attached.interface.clone()).collect())
+    fn attach(&mut self, targets: &[Target], mode: AttachMode, earlier: Earlier) -> Result<(), DataPathError> {
+        for target in targets {
+            if !self.attached().any(|attached| attached.ifindex == target.ifindex) {
+                self.order(&Order::Attach { target: target.clone(), mode, earlier, pin: false })?;
+            }
+        }
+        Ok(())
     }
 
     /// Pins maps and links that are not pinned yet: from here on the death of this process changes nothing.
@@ -212,32 +191,27 @@ impl DataPath {
     /// # Errors
     /// The bpffs refuses; what was pinned up to there stays pinned.
     pub fn pin(&mut self) -> Result<(), DataPathError> {
-        if !self.adopted {
-            self.tables.pin(&self.pins)?;
-        }
-        for attachment in &mut self.attachments {
-            attachment.pin(&self.pins)?;
-        }
+        self.tables.pin(&self.pins)?;
+        self.order(&Order::Pin)?;
         self.adopted = true;
         Ok(())
     }
 
-    /// Whether every link is pinned.
+    /// Whether every map and link is pinned.
     #[must_use]
     pub fn is_pinned(&self) -> bool {
-        let is_pinned = |attachment: &Attachment| {
-            attachment.is_pinned() && self.pins.find_link(attachment.attached.ifindex).is_some()
-        };
-        self.attachments.iter().all(is_pinned)
+        self.attacher.is_pinned() && map_name::PINNED.iter().all(|name| self.pins.map(name).exists())
     }
 
     /// Takes away pinned links to interfaces that are not attached now (they left the configuration).
     ///
     /// # Errors
     /// A pin that cannot be removed.
-    pub fn drop_stale_links(&self) -> Result<Vec<u32>, DataPathError> {
-        let live: Vec<_> = self.attached().map(|attached| attached.ifindex).collect();
-        self.pins.remove_links(|ifindex| !live.contains(&ifindex))
+    pub fn drop_stale_links(&mut self) -> Result<Vec<u32>, DataPathError> {
+        match self.order(&Order::ReleaseOthers)? {
+            Answer::Released(released) => Ok(released),
+            Answer::Attached(_) | Answer::Left | Answer::Pinned => Ok(Vec::new()),
+        }
     }
 }
 
@@ -255,9 +229,4 @@ pub fn detach(pins: &std::path::Path) -> Result<pins::Removed, DataPathError> {
 /// As [`detach`].
 pub fn clear(pins: &std::path::Path) -> Result<pins::Removed, DataPathError> {
     PinDir::new(pins)?.clear()
-}
-
-fn program(ebpf: &mut Ebpf) -> Result<&mut Xdp, DataPathError> {
-    let program = ebpf.program_mut(map_name::PROGRAM).ok_or(DataPathError::NoProgram)?;
-    program.try_into().map_err(|source: ProgramError| DataPathError::verifier(source))
 }

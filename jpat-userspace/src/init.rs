@@ -133,18 +133,19 @@ pub fn init(options: &Options, facts: &HostFacts) -> Result<Written, InitError> 
 }
 
 fn interfaces_for(asked: Option<&str>, devices: &[Device]) -> Result<Vec<String>, InitError> {
-    let usable = |device: &&Device| device.has_ethernet() && device.index != 1 && device.port_of.is_none();
+    let usable = |device: &&Device| device.link_layer().is_ok() && !device.is_loopback() && device.port_of.is_none();
     let here = || devices.iter().filter(usable).map(|device| device.name.clone()).collect::<Vec<_>>();
     let none = |what: String| InitError::NoDevice { what, here: here().join(", ") };
     if let Some(name) = asked {
-        let known = name == "external" || devices.iter().any(|device| device.name == name && device.has_ethernet());
+        let known =
+            name == "external" || devices.iter().any(|device| device.name == name && device.link_layer().is_ok());
         return if known {
             Ok(vec![name.to_owned()])
         } else {
-            Err(none(format!("there is no Ethernet device `{name}`")))
+            Err(none(format!("there is no device `{name}` that can be protected")))
         };
     }
-    if !interfaces::resolve(&[InterfacePattern::External], devices).names.is_empty() {
+    if !interfaces::resolve(&[InterfacePattern::External], devices).targets.is_empty() {
         return Ok(vec!["external".into()]);
     }
     // A container or a namespace: its way out is a veth or the like.
@@ -183,11 +184,12 @@ mod tests {
             hardware: 1,
             up: true,
             kind: kind.map(str::to_owned),
-            port_of: None,
-            xdp_programs: Vec::new(),
+            ..Device::default()
         };
         let devices = Ok(names.iter().map(device).collect());
-        HostFacts { devices, ephemeral: 32_768..=60_999, reserved: vec![], cpus: 2, kubernetes: false }
+        let ephemeral = 32_768..=60_999;
+        let (pppoe, mpls, reserved) = (vec![], vec![], vec![]);
+        HostFacts { devices, ipsec: None, pppoe, mpls, ephemeral, reserved, cpus: 2, kubernetes: false }
     }
 
     fn options(out: &Path) -> Options {
@@ -225,6 +227,9 @@ mod tests {
         assert_eq!(interfaces_for(None, &devices(&[("eth0", Some("veth"))])).unwrap(), ["eth0"]);
         assert_eq!(interfaces_for(Some("br0"), &devices(&[("br0", Some("bridge"))])).unwrap(), ["br0"]);
         let error = interfaces_for(Some("eth1"), &devices(&[("eth0", None)])).unwrap_err();
-        assert_eq!(error.to_string(), "there is no Ethernet device `eth1`\n  remedy: name one with --interface: eth0");
+        assert_eq!(
+            error.to_string(),
+            "there is no device `eth1` that can be protected\n  remedy: name one with --interface: eth0"
+        );
     }
 }

@@ -45,6 +45,10 @@ pub struct View {
     pub reload_ok: bool,
     /// Whether packets are dropped.
     pub enforcing: bool,
+    /// Devices by how they stand: attached, failing, exposed, not judged.
+    pub devices: Vec<(&'static str, usize)>,
+    /// How often the program was put back on a device that it was taken away from.
+    pub restored: u64,
 }
 
 impl Default for Metrics {
@@ -118,7 +122,16 @@ impl Collector for Scrape {
         let lost = encoder.encode_descriptor("audit_lost", "Audit lines that could not be written", None, counter)?;
         ConstCounter::new(view.audit_lost).encode(lost)?;
 
+        let help = "Times the program was put back on a device";
+        let restored = encoder.encode_descriptor("restored", help, None, counter)?;
+        ConstCounter::new(view.restored).encode(restored)?;
+
         let gauge = ConstGauge::new(0u64).metric_type();
+        let help = "Devices by state; `exposed` ones lead to protected ports past the program";
+        let mut family = encoder.encode_descriptor("devices", help, None, gauge)?;
+        for (state, count) in &view.devices {
+            ConstGauge::new(*count as u64).encode(family.encode_family(&[("state", *state)])?)?;
+        }
         let mut family =
             encoder.encode_descriptor("jwks_age", "Since the issuer's keys were read", Some(&Unit::Seconds), gauge)?;
         for (issuer, age) in &view.key_ages {
@@ -157,6 +170,8 @@ mod tests {
             grants: 3,
             flows: 5,
             flows_capacity: 9,
+            devices: vec![("exposed", 2)],
+            restored: 4,
             ..View::default()
         };
         let text = metrics.encode(view).unwrap();
@@ -167,6 +182,8 @@ mod tests {
             r#"jpat_knocks_total{result="bad_signature"} 0"#,
             r#"jpat_ring_lost_total{ring="bare"} 0"#,
             r#"jpat_jwks_age_seconds{issuer="corp"} 1.5"#,
+            r#"jpat_devices{state="exposed"} 2"#,
+            "jpat_restored_total 4",
             "jpat_grants 3",
             "jpat_grants_capacity 0",
             "jpat_flows 5",

@@ -26,4 +26,5 @@ pub mod wait;
 // Frames, and what must become of them.
 pub mod packet;
 pub mod vectors;
+pub mod evasion;
 pub mod world;

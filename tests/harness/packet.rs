@@ -32,6 +32,8 @@ pub const ETHER_IPV6: u16 = 0x86dd;
 
 /// TCP flags.
 pub const SYN: u8 = 0x02;
+/// TCP flags.
+pub const ACK: u8 = 0x10;
 /// A client's port in every segment.
 pub const CLIENT_PORT: u16 = 40_000;
 
@@ -78,7 +80,7 @@ pub fn ipv4(
 }
 
 /// The Internet checksum (RFC 1071).
-fn checksum(bytes: &[u8]) -> u16 {
+pub fn checksum(bytes: &[u8]) -> u16 {
     let mut sum: u32 =
         bytes.chunks(2).map(|word| u32::from(word[0]) << 8 | u32::from(*word.get(1).unwrap_or(&0))).sum();
     while sum > 0xffff {

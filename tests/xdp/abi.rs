@@ -45,7 +45,7 @@ const MAPS: [Expected; 13] = [
     Expected { name: map_name::SETTINGS, kind: MapType::Array, key: 4, value: size_of::<Settings>(), entries: 1, flags: 0 },
     Expected { name: map_name::PORTS, kind: MapType::Array, key: 4, value: 4, entries: PORT_ENTRIES, flags: 0 },
     Expected { name: map_name::SERVICES, kind: MapType::Array, key: 4, value: size_of::<ServiceRule>(), entries: SERVICE_ENTRIES, flags: 0 },
-    Expected { name: map_name::HOSTS, kind: MapType::Hash, key: size_of::<Addr>(), value: 4, entries: 4096, flags: READ_ONLY },
+    Expected { name: map_name::HOSTS, kind: MapType::Array, key: 4, value: 64, entries: 1024, flags: READ_ONLY },
     Expected { name: map_name::DESTINATIONS, kind: MapType::LpmTrie, key: 20, value: 4, entries: 4096, flags: NO_PREALLOC },
     Expected { name: map_name::ALWAYS_ALLOW, kind: MapType::LpmTrie, key: 20, value: 4, entries: 4096, flags: NO_PREALLOC },
     Expected { name: map_name::CLOCK, kind: MapType::PerCpuArray, key: 4, value: 16, entries: 1, flags: 0 },

@@ -12,6 +12,7 @@ use jpat_common::{
     addr::Addr,
     flow::{FlowKey, FlowValue},
     grant::{GrantKey, GrantValue},
+    hosts::{Bucket, bucket_index},
     map_name,
     settings::Settings,
 };
@@ -76,8 +77,12 @@ impl Kernel {
     }
 
     fn write_hosts(&mut self, hosts: &[Addr]) -> Result<()> {
-        let mut map = HashMap::<_, Addr, u32>::try_from(self.map_mut(map_name::HOSTS)?)?;
-        hosts.iter().try_for_each(|host| map.insert(host, 1, 0))?;
+        let mut map = Array::<_, Bucket>::try_from(self.map_mut(map_name::HOSTS)?)?;
+        for host in hosts {
+            let mut bucket = map.get(&bucket_index(host), 0)?;
+            ensure!(bucket.insert(host), "no room for {host:?}");
+            map.set(bucket_index(host), bucket, 0)?;
+        }
         Ok(())
     }
 

@@ -10,6 +10,9 @@ mod grants;
 mod kernel;
 mod knocks;
 mod modes;
+mod programs;
+#[path = "../oracle/mod.rs"]
+mod oracle;
 
 use std::process::ExitCode;
 
@@ -28,11 +31,12 @@ fn main() -> ExitCode {
         eprintln!("BPF programs cannot be run here: {missing:#}");
     }
     let ignored = missing.is_some() && !privileges::required();
-    let cases = [abi::CASES, frames::CASES, grants::CASES, knocks::CASES, modes::CASES];
+    let cases = [abi::CASES, frames::CASES, grants::CASES, knocks::CASES, modes::CASES, programs::CASES];
     let trials = cases.into_iter().flatten().map(|(name, case)| {
         Trial::test(*name, move || case().map_err(|error| format!("{error:#}").into())).with_ignored_flag(ignored)
     });
-    let trials = trials.chain(cost::trials().into_iter().map(|trial| trial.with_ignored_flag(ignored))).collect();
+    let made = cost::trials().into_iter().chain(oracle::trials()).map(|trial| trial.with_ignored_flag(ignored));
+    let trials = trials.chain(made).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 

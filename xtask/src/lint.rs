@@ -84,18 +84,8 @@ fn clippy_bpf(toolchain: &Toolchain) -> Result<Outcome> {
         return Ok(Outcome::Skipped(why));
     };
     // The driver itself, not `cargo clippy`: that would find the one of rustup first.
-    let mut command = cargo::foreign(&clippy);
-    command.args(["clippy", "--release", "--package=jpat-ebpf", "--bins", "--target=bpfel-unknown-none"]);
-    if toolchain.build_std {
-        command.arg("-Zbuild-std=core");
-    }
-    command.arg("--target-dir").arg(toolchain::directory().join("build")).args(["--", "-D", "warnings"]);
-    command.env("CARGO", &toolchain.cargo).env("RUSTC", &toolchain.rustc).env("RUSTC_BOOTSTRAP", "1");
-    // As in jpat-userspace/build.rs, so that what it compiled serves here too.
-    let cfg = format!("--cfg=bpf_target_arch=\"{}\"", std::env::consts::ARCH);
-    // As build.rs has them, or the two would build everything anew in turn.
-    let misaligned = "-Clink-arg=--cpu-features=+allows-misaligned-mem-access";
-    command.env("CARGO_ENCODED_RUSTFLAGS", [&cfg, "-Cdebuginfo=2", "-Clink-arg=--btf", misaligned].join("\x1f"));
+    let mut command = toolchain.bpf(&clippy, "clippy");
+    command.args(["--bins", "--", "-D", "warnings"]);
     cargo::succeed(&mut command)?;
     Ok(Outcome::Passed)
 }

@@ -12,6 +12,7 @@ mod run;
 mod tally;
 mod test;
 mod toolchain;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -39,6 +40,7 @@ enum Verb {
     #[command(verbatim_doc_comment)]
     Lint,
     Toolchain(toolchain::Options),
+    Vm(vm::Options),
 }
 
 fn main() -> ExitCode {
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
         Verb::Bench(options) => bench::run(options),
         Verb::Lint => test::run(&test::Options::only(test::Group::Lint)),
         Verb::Toolchain(options) => toolchain::run(&options),
+        Verb::Vm(options) => vm::run(options),
     };
     result.unwrap_or_else(|error| {
         output::error(&error);

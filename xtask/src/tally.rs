@@ -1,11 +1,14 @@
 //! What passed, failed and was skipped.
 
-use std::time::Duration;
+use std::{
+    fmt::{self, Display, Formatter},
+    time::Duration,
+};
 
 use crate::output;
 
 /// The count of one group of checks.
-#[derive(Default, Debug, PartialEq, Eq)]
+#[derive(Default, Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Tally {
     passed: u64,
     failed: u64,
@@ -62,11 +65,27 @@ impl Tally {
         self.failed
     }
 
+    /// What failed or was skipped, by name.
+    pub(crate) fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// Passed, failed and skipped in one word, for a cell of a table.
+    pub(crate) fn cell(&self) -> String {
+        format!("{}/{}/{}", self.passed, self.failed, self.skipped)
+    }
+
     pub(crate) fn add(&mut self, other: Self) {
         self.passed += other.passed;
         self.failed += other.failed;
         self.skipped += other.skipped;
         self.notes.extend(other.notes);
+    }
+}
+
+impl Display for Tally {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "{} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped)
     }
 }
 
@@ -86,7 +105,7 @@ pub(crate) fn summary(groups: Vec<(&str, Tally, Duration)>) -> bool {
         }
         sum.add(tally);
     }
-    output::line(format_args!("{} passed, {} failed, {} skipped", sum.passed, sum.failed, sum.skipped));
+    output::line(&sum);
     sum.failed == 0
 }
 

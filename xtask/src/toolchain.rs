@@ -2,6 +2,7 @@
 //!
 //! `jpat-userspace/build.rs` reads what is recorded here; see [`record`].
 
+mod bpf;
 mod debian;
 mod linker;
 mod record;
@@ -12,6 +13,7 @@ use std::{path::PathBuf, process::ExitCode};
 use anyhow::{Result, bail};
 use clap::ValueEnum;
 
+pub(crate) use bpf::TARGET;
 pub(crate) use record::Toolchain;
 
 use crate::{cargo, output};

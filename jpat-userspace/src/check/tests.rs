@@ -1,7 +1,7 @@
 //! Hosts that a good configuration does not fit.
 
 use super::*;
-use crate::datapath::interfaces::Device;
+use crate::datapath::{interfaces::Device, ipsec::Ipsec};
 
 const BASE: &str = r#"mode = "enforce"
 [listen]
@@ -21,20 +21,15 @@ ttl = "30s"
 "#;
 
 fn device(name: &str, hardware: u16, kind: Option<&str>) -> Device {
-    Device {
-        name: name.into(),
-        index: 2,
-        hardware,
-        up: true,
-        kind: kind.map(str::to_owned),
-        port_of: None,
-        xdp_programs: Vec::new(),
-    }
+    Device { name: name.into(), index: 2, hardware, up: true, kind: kind.map(str::to_owned), ..Device::default() }
 }
 
 fn facts() -> HostFacts {
     HostFacts {
         devices: Ok(vec![device("eth0", 1, None)]),
+        ipsec: None,
+        pppoe: vec![],
+        mpls: vec![],
         ephemeral: 32_768..=60_999,
         reserved: vec![],
         cpus: 2,
@@ -77,6 +72,8 @@ fn ports_of_own_connections_are_refused_when_they_would_be_dropped() {
 fn a_named_device_must_be_there() {
     let absent = "3:15: listen.interfaces[0]: there is no device `eth1`\n  remedy: name devices of this host: eth0";
     assert_eq!(found("\"eth0\"", "\"eth1\"", &facts()), (vec![absent.to_owned()], vec![]));
+    let (errors, warnings) = found("\"eth0\"", "\"eth0\", \"eth1\"", &facts());
+    assert!(errors.is_empty() && warnings[0].contains("`eth1`; when it appears it is attached to"), "{warnings:?}");
     let (errors, warnings) = found("\"eth0\"", "\"eth0\", \"wl*\"", &facts());
     assert_eq!((errors, warnings.len()), (vec![], 1), "a glob may match nothing, as long as something is protected");
     let (errors, _) = found("\"eth0\"", "\"wl*\"", &facts());
@@ -86,16 +83,51 @@ fn a_named_device_must_be_there() {
 #[test]
 fn p2_devices_that_are_not_judged_are_named() {
     let mut facts = facts();
-    facts.devices =
-        Ok(vec![device("eth0", 1, None), device("vx0", 1, Some("vxlan")), device("wg0", 65_534, Some("wireguard"))]);
+    let devices =
+        || [device("eth0", 1, None), device("vx0", 1, Some("vxlan")), device("wg0", 65_534, Some("wireguard"))];
+    let numbered = || devices().into_iter().zip(2..).map(|(device, index)| Device { index, ..device });
+    facts.devices = Ok(numbered().map(|device| Device { port: Some(4789), ..device }).collect());
     let (errors, warnings) = found("\"eth0\"", "\"eth0\"", &facts);
     assert_eq!((errors.len(), warnings.len()), (0, 2));
-    assert!(warnings[0].contains("`vx0` (vxlan)") && warnings[0].contains("list \"vx0\" as well"), "{warnings:?}");
+    assert!(warnings[0].contains("vx0 (vxlan tunnel)") && warnings[0].contains("list \"vx0\" in"), "{warnings:?}");
     assert_eq!(found("\"eth0\"", "\"eth0\", \"vx0\"", &facts).1.len(), 1);
+    assert_eq!(found("\"eth0\"", "\"eth0\", \"vx0\", \"wg*\"", &facts), (vec![], vec![]));
     let (_, warnings) = found("\"eth0\"]", "\"eth0\"]\ntunnels = \"drop\"", &facts);
     assert!(warnings.len() == 1 && warnings[0].contains("wg0"), "{warnings:?}");
-    let (errors, _) = found("\"eth0\"", "\"eth0\", \"wg0\"", &facts);
-    assert!(errors[0].contains("`wg0` has no Ethernet header"), "{errors:?}");
+    facts.ipsec = Some(Ipsec { states: 2, hidden: 0, policies: 1 });
+    let (_, warnings) = found("\"eth0\"", "\"eth0\", \"vx0\", \"wg0\"", &facts);
+    assert!(warnings.len() == 1 && warnings[0].contains("IPsec is in use (2 states"), "{warnings:?}");
+}
+
+#[test]
+fn p2_a_device_that_cannot_be_judged_is_refused_by_name_and_told_otherwise() {
+    let mut facts = facts();
+    facts.devices = Ok(vec![device("eth0", 1, None), Device { index: 3, ..device("gre1", 778, Some("gre")) }]);
+    let (errors, _) = found("\"eth0\"", "\"eth0\", \"gre1\"", &facts);
+    assert!(errors[0].contains("`gre1` cannot be protected: what XDP sees"), "{errors:?}");
+    let (errors, warnings) = found("\"eth0\"", "\"eth0\", \"g*\"", &facts);
+    assert_eq!((errors.len(), warnings.len()), (0, 2), "{warnings:?}");
+}
+
+#[test]
+fn what_is_dropped_below_ip_is_told() {
+    let on_eth0 = |name: &str, kind| Device { index: 3, lower: Some(2), ..device(name, 1, Some(kind)) };
+    let mut facts = facts();
+    let warned = |facts: &HostFacts| found("\"eth0\"", "\"eth0\"", facts).1.join("\n");
+    facts.devices = Ok(vec![device("eth0", 1, None), on_eth0("macsec0", "macsec")]);
+    assert!(warned(&facts).contains("MACsec (`macsec0`) runs over `eth0`, whose frames are dropped there as l2_encap"));
+    facts.devices = Ok(vec![device("eth0", 1, None), on_eth0("v1", "vlan")]);
+    assert_eq!(warned(&facts), "");
+    let vlan = |index, lower| Device { index, lower: Some(lower), ..device(&format!("v{index}"), 1, Some("vlan")) };
+    facts.devices = Ok(vec![device("eth0", 1, None), vlan(3, 2), vlan(4, 3)]);
+    assert_eq!(warned(&facts), "");
+    facts.devices = Ok(vec![device("eth0", 1, None), vlan(3, 2), vlan(4, 3), vlan(5, 4)]);
+    assert!(warned(&facts).contains("`v5`, under more than two VLAN tags, runs over `eth0`"));
+    facts.devices = Ok(vec![device("eth0", 1, None)]);
+    facts.pppoe = vec!["eth0".into()];
+    facts.mpls = vec!["eth0".into(), "eth1".into()];
+    let warned = warned(&facts);
+    assert!(warned.contains("PPPoE runs over `eth0`") && warned.contains("MPLS runs over `eth0`"), "{warned}");
 }
 
 #[test]

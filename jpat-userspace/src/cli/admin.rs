@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{CliError, FormatOption, duration};
 use crate::{
-    admin::{DEFAULT_SOCKET, Grant, ModeName, Request, Response, Status, client},
+    admin::{self, DEFAULT_SOCKET, Grant, ModeName, Request, Response, Status, client},
     output::{self, Format},
 };
 
@@ -169,6 +169,9 @@ fn plural(count: usize, one: &str, many: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { many })
 }
 
+/// A host of containers has devices by the hundred.
+const SHOWN_NAMES: usize = 8;
+
 fn status_text(status: &Status) -> String {
     let mut lines = vec![
         format!("jpatd {} up {} s, mode {}", status.program, status.uptime_seconds, name(status.mode)),
@@ -181,9 +184,20 @@ fn status_text(status: &Status) -> String {
         format!("knocks      udp/{}", status.knock_port),
     ];
     for interface in &status.interfaces {
-        let why = interface.why.as_ref().map_or_else(String::new, |why| format!(" ({why})"));
-        lines.push(format!("interface   {} {}{why}", interface.name, interface.attach));
+        let admin::Interface { name, attach, program, why } = interface;
+        let why = why.as_ref().map_or_else(String::new, |why| format!(" ({why})"));
+        lines.push(format!("interface   {name} {attach} {program}{why}"));
     }
+    lines.extend(status.waiting.iter().map(|name| format!("waiting     {name}: no such device yet")));
+    if !status.not_judged.is_empty() {
+        let first: Vec<_> = status.not_judged.iter().take(SHOWN_NAMES).map(String::as_str).collect();
+        let more = match status.not_judged.len().saturating_sub(SHOWN_NAMES) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        lines.push(format!("not judged  {}{more} (this host's own)", first.join(" ")));
+    }
+    lines.extend(status.degraded.iter().map(|degraded| format!("degraded    {degraded}")));
     for service in &status.services {
         lines.push(format!("service     {} {}", service.name, service.ports.join(" ")));
     }

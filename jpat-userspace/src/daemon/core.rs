@@ -128,6 +128,7 @@ impl Core {
             config_generation: snapshot.generation,
             reload_ok: true,
             enforcing: !self.is_auditing(),
+            ..View::default()
         }
     }
 }

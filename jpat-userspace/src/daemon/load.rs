@@ -11,7 +11,7 @@ use crate::{
         Config, Service,
         error::{ConfigError, Warning},
     },
-    datapath::interfaces,
+    datapath::interfaces::{self, Target},
     keyring::{Held, KeyRing, cache, local},
     policy::Policy,
     snapshot::Snapshot,
@@ -26,7 +26,7 @@ pub struct Loaded {
     /// The configuration.
     pub config: Arc<Config>,
     /// Devices that `listen.interfaces` names on this host now.
-    pub interfaces: Vec<String>,
+    pub targets: Vec<Target>,
     /// What works but will surprise.
     pub warnings: Vec<Warning>,
 }
@@ -51,8 +51,8 @@ pub fn read(path: &Path) -> Result<Loaded, Invalid> {
         return Err(Invalid(errors));
     }
     let devices = facts.devices.unwrap_or_default();
-    let interfaces = interfaces::resolve(&config.listen.interfaces, &devices).names;
-    Ok(Loaded { config: Arc::new(config), interfaces, warnings })
+    let targets = interfaces::resolve(&config.listen.interfaces, &devices).targets;
+    Ok(Loaded { config: Arc::new(config), targets, warnings })
 }
 
 /// Compiles rules and reads static keys. Fetched keys are those of `old`, else of the cache; what is wrong with

@@ -10,15 +10,9 @@ impl Runtime {
     /// Why knocks would not be answered as they should.
     pub(super) fn unready(&self) -> Vec<String> {
         let (snapshot, now) = (self.snapshots.load(), clock::now());
-        let mut reasons = Vec::new();
-        match self.core.datapath.lost() {
-            Ok(lost) => reasons.extend(lost.iter().map(|interface| {
-                format!("the program is not attached to {interface} any more: restart the controller")
-            })),
-            Err(error) => reasons.push(format!("whether the program is attached is not known: {error}")),
-        }
+        let mut reasons = self.devices.unready();
         if self.trial_ends.is_none() && !self.core.datapath.is_pinned() {
-            reasons.push("the pins are gone: restart the controller".to_owned());
+            reasons.push("the pins are gone: they are about to be made again".to_owned());
         }
         if !snapshot.config.issuers.iter().any(|issuer| snapshot.keys.usable(issuer, now.unix).is_some()) {
             reasons.push("no issuer has keys".to_owned());
@@ -31,7 +25,18 @@ impl Runtime {
     }
 
     fn view(&self) -> metrics::View {
-        metrics::View { reload_ok: self.reload_error.is_none(), ..self.core.view(&self.snapshots.load()) }
+        let devices = [
+            ("attached", self.core.datapath.attached().count()),
+            ("failing", self.devices.failing_count()),
+            ("exposed", self.devices.exposed_count()),
+            ("not_judged", self.devices.not_judged().len()),
+        ];
+        metrics::View {
+            reload_ok: self.reload_error.is_none(),
+            devices: devices.to_vec(),
+            restored: self.devices.restored(),
+            ..self.core.view(&self.snapshots.load())
+        }
     }
 
     pub(super) fn on_probe(&self, probe: Probe) {

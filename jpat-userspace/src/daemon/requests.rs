@@ -163,9 +163,13 @@ impl Runtime {
                 .map(|attached| Interface {
                     name: attached.interface.clone(),
                     attach: attached.hook.as_str().to_owned(),
+                    program: attached.program.clone(),
                     why: attached.why.clone(),
                 })
                 .collect(),
+            waiting: self.devices.waiting().to_vec(),
+            not_judged: self.devices.not_judged().to_vec(),
+            degraded: self.core.datapath.degraded(),
             grants: self.core.gate.entries(),
             grants_capacity: self.core.usable,
             flows: self.core.flows.count,
@@ -186,6 +190,7 @@ impl Runtime {
 
     fn alarms(&self) -> Vec<String> {
         let mut alarms = self.unready();
+        alarms.extend(self.devices.exposed());
         alarms.extend(self.follower.alarm());
         alarms.extend(self.reload_error.as_ref().map(|error| format!("the last reload was refused: {error}")));
         alarms.extend(self.sweeper.alarm());

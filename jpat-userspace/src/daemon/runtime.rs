@@ -12,6 +12,7 @@ use tokio::{
 use super::{
     Options,
     core::Core,
+    devices::{Devices, LastIpsec},
     follower::Follower,
     keys::Answer,
     reload,
@@ -24,7 +25,7 @@ use crate::{
     admin::{self, server::Asked},
     clock::{self, BootTime, Now},
     config::Admin,
-    datapath::{addresses, flows::FlowReader, ring::Ring},
+    datapath::{addresses, flows::FlowReader, interfaces, ring::Ring},
     keyring::{
         fetch,
         refresh::{Refresher, is_remote},
@@ -67,6 +68,8 @@ pub(super) struct Runtime {
     pub(super) sweeper: Sweeper,
     pub(super) flow_reader: Arc<FlowReader>,
     pub(super) swept: mpsc::UnboundedSender<Swept>,
+    pub(super) devices: Devices,
+    pub(super) ipsec: LastIpsec,
     pub(super) started: Now,
     pub(super) trial_ends: Option<BootTime>,
     pub(super) reload_error: Option<String>,
@@ -85,6 +88,7 @@ pub(super) struct Runtime {
 struct Sources {
     ring: AsyncFd<Ring>,
     addresses: AsyncFd<addresses::Changes>,
+    devices: AsyncFd<interfaces::Changes>,
     done: mpsc::UnboundedReceiver<Done>,
     asked: mpsc::Receiver<Asked>,
     probes: mpsc::Receiver<Probe>,
@@ -115,6 +119,7 @@ impl Runtime {
         let sources = Sources {
             ring: readable(ring).context("watching the knock ring")?,
             addresses: readable(addresses::Changes::subscribe()?).context("watching this host's addresses")?,
+            devices: interfaces::Changes::subscribe().and_then(readable).context("watching this host's devices")?,
             done,
             asked,
             probes,
@@ -132,6 +137,8 @@ impl Runtime {
             core,
             refresher: Refresher::new(&config.issuers, started.boot),
             follower: Follower::new(started.boot),
+            devices: Devices::new(started.boot),
+            ipsec: LastIpsec::default(),
             started,
             reload_error: None,
             admin,
@@ -167,9 +174,15 @@ impl Runtime {
                 return Ok(End { exit: ExitCode::FAILURE, detach: true });
             }
             tokio::select! {
-                // In the order of their urgency: no flood keeps a new address open; a knock that was verified goes
-                // before one that waits.
+                // In the order of their urgency: no flood keeps a new device or address open; a knock that was verified
+                // goes before one that waits.
                 biased;
+                guard = sources.devices.readable() => {
+                    let mut guard = guard.context("device changes")?;
+                    if self.on_device_changes(guard.get_inner()).is_all {
+                        guard.clear_ready();
+                    }
+                }
                 guard = sources.addresses.readable() => {
                     let mut guard = guard.context("address changes")?;
                     if self.on_changes(guard.get_inner()).is_all {
@@ -213,6 +226,7 @@ impl Runtime {
             self.refresher.poll_timeout(),
             self.follower.poll_timeout(),
             self.sweeper.poll_timeout(),
+            Some(self.devices.poll_timeout()),
             self.trial_ends,
         ];
         timeouts.into_iter().flatten().min()
@@ -220,6 +234,9 @@ impl Runtime {
 
     fn on_time(&mut self) {
         let now = clock::now();
+        if self.devices.poll_timeout() <= now.boot {
+            self.look_at_devices();
+        }
         if self.follower.poll_timeout().is_some_and(|due| due <= now.boot) {
             self.follow_addresses();
         }

@@ -2,12 +2,10 @@
 
 use std::{io, path::PathBuf};
 
-use aya::{
-    EbpfError,
-    maps::MapError,
-    programs::{ProgramError, links::LinkError},
-};
+use aya::{EbpfError, maps::MapError, programs::ProgramError};
 use jpat_common::settings::MAX_PREFIXES;
+
+use super::attacher::Refused;
 
 /// A failed request to the kernel.
 #[derive(Debug, thiserror::Error)]
@@ -48,8 +46,8 @@ pub enum DataPathError {
     #[error("the kernel refused the XDP program")]
     Verifier(#[source] ProgramError),
     /// The object lacks its program.
-    #[error("the object holds no program `jpat`")]
-    NoProgram,
+    #[error("the object holds no program `{0}`")]
+    NoProgram(String),
     /// The object lacks a map.
     #[error("the object holds no map `{0}`")]
     NoMap(&'static str),
@@ -72,48 +70,12 @@ pub enum DataPathError {
         "this host's TCP connections cannot be read: {0}\n  remedy: `modprobe tcp_diag`, or a kernel with CONFIG_INET_DIAG"
     )]
     Sockets(io::Error),
-    /// No such interface.
-    #[error("there is no interface `{0}`\n  remedy: see `ip link`, and correct `listen.interfaces`")]
-    NoInterface(String),
-    /// Somebody else's program is there.
-    #[error(
-        "another XDP program is attached to {interface} (id {programs:?})\n  remedy: see `ip link show dev {interface}`; detach it, or leave {interface} out of `listen.interfaces`"
-    )]
-    Busy {
-        /// The interface.
-        interface: String,
-        /// Ids of the programs on it.
-        programs: Vec<u32>,
-    },
-    /// The pins are those of an instance elsewhere.
-    #[error("the link pinned as {} is at work in another network namespace\n  remedy: give each instance its own `pins`", .0.display())]
-    OtherNamespace(PathBuf),
     /// The devices cannot be listed.
     #[error("listing the network devices")]
     Devices(#[source] io::Error),
-    /// The hook cannot be had.
-    #[error("attaching to {interface} ({mode} mode)")]
-    Attach {
-        /// The interface.
-        interface: String,
-        /// Driver or generic.
-        mode: &'static str,
-        /// What the system said.
-        source: ProgramError,
-    },
-    /// The kernel has no BPF links for XDP (before 5.9), so nothing would outlive this process.
-    #[error(
-        "{0}: this kernel cannot pin an XDP link, so the protection would end with this process\n  remedy: Linux 5.10 or newer"
-    )]
-    NotPinnable(String),
-    /// A link operation failed.
-    #[error("link to {interface}")]
-    Link {
-        /// The interface.
-        interface: String,
-        /// What the system said.
-        source: LinkError,
-    },
+    /// The attacher refused an order.
+    #[error(transparent)]
+    Attacher(#[from] Refused),
     /// A pin was refused.
     #[error("pinning {}", path.display())]
     Pin {

@@ -1,17 +1,24 @@
-//! Which devices the program goes on.
+//! The devices of this network namespace, and which of them the program goes on.
 
+mod changes;
+mod layer;
 mod netlink;
 
-use std::{collections::BTreeSet, io};
+use std::{collections::BTreeMap, io};
 
+pub use self::{
+    changes::{Changes, Told},
+    layer::{LinkLayer, Unreadable},
+};
 use crate::config::InterfacePattern;
 
 /// Hardware types of if_arp.h.
 const ETHERNET: u16 = 1;
+const RAW_IP: u16 = 519;
 const LOOPBACK: u16 = 772;
 
 /// A network device of this network namespace.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Device {
     /// Its name.
     pub name: String,
@@ -21,37 +28,82 @@ pub struct Device {
     pub hardware: u16,
     /// Whether it is up.
     pub up: bool,
+    /// Longest packet, in bytes.
+    pub mtu: u32,
     /// What made it (`IFLA_INFO_KIND`): "veth", "bond", "vxlan"; nothing for a physical or virtio device.
     pub kind: Option<String>,
     /// What it is a port of (`IFLA_INFO_SLAVE_KIND`): "bridge", "bond".
     pub port_of: Option<String>,
+    /// Index of that device (`IFLA_MASTER`).
+    pub master: Option<u32>,
+    /// Index of the device below (`IFLA_LINK`), where that is in this namespace. A veth's is its peer's, a tunnel's the
+    /// one that it sends through.
+    pub lower: Option<u32>,
+    /// A "tun" device without an Ethernet header, whatever its hardware type says, which its owner may choose.
+    pub is_tun: bool,
+    /// UDP port of a tunnel that has one, host order.
+    pub port: Option<u16>,
+    /// The tunnel is wrapped in UDP once more (FOU, GUE).
+    pub is_wrapped: bool,
     /// Ids of the XDP programs on it.
     pub xdp_programs: Vec<u32>,
 }
 
+/// A device to attach to.
+#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+pub struct Target {
+    /// Its index.
+    pub ifindex: u32,
+    /// Its name.
+    pub interface: String,
+    /// What packets on it begin with.
+    pub link_layer: LinkLayer,
+}
+
 impl Device {
-    /// Whether frames on it begin with an Ethernet header, which the program needs.
+    /// What packets on it begin with when the program sees them.
+    ///
+    /// # Errors
+    /// Why that is not known: then no program may judge them.
+    pub fn link_layer(&self) -> Result<LinkLayer, Unreadable> {
+        layer::link_layer(self, layer::kernel())
+    }
+
+    /// Whether it is this namespace's own loopback.
     #[must_use]
-    pub const fn has_ethernet(&self) -> bool {
-        matches!(self.hardware, ETHERNET | LOOPBACK)
+    pub const fn is_loopback(&self) -> bool {
+        self.hardware == LOOPBACK
     }
 
     /// Whether "external" means it: a physical or bond device, and no port of a bridge. A member of a bond is left to
     /// the bond, whose XDP program the kernel puts on every member.
     #[must_use]
     pub fn is_external(&self) -> bool {
-        let outward = matches!(self.kind.as_deref(), None | Some("bond"));
-        self.hardware == ETHERNET && outward && !matches!(self.port_of.as_deref(), Some("bridge" | "bond"))
+        let outward = match self.kind.as_deref() {
+            None => matches!(self.hardware, ETHERNET | RAW_IP),
+            Some(kind) => kind == "bond" && self.hardware == ETHERNET,
+        };
+        outward && !matches!(self.port_of.as_deref(), Some("bridge" | "bond"))
     }
 }
 
 /// What `listen.interfaces` comes to on this host.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Resolution {
-    /// Names of the devices, sorted, each once.
-    pub names: Vec<String>,
-    /// Positions of the patterns that no device with an Ethernet header matches.
+    /// Devices to attach to, in the order of their names, each once.
+    pub targets: Vec<Target>,
+    /// Devices that the patterns mean and no program can judge, by name, and why.
+    pub unreadable: BTreeMap<String, Unreadable>,
+    /// Positions of the patterns that no device matches.
     pub unmatched: Vec<usize>,
+}
+
+impl Resolution {
+    /// Whether it is about to be attached to.
+    #[must_use]
+    pub fn is_target(&self, device: &Device) -> bool {
+        self.targets.iter().any(|target| target.ifindex == device.index)
+    }
 }
 
 /// The devices of this network namespace, asked of the kernel: `/sys/class/net` may show another namespace's.
@@ -65,24 +117,33 @@ pub fn list() -> io::Result<Vec<Device>> {
 /// The devices that the patterns name.
 #[must_use]
 pub fn resolve(patterns: &[InterfacePattern], devices: &[Device]) -> Resolution {
-    let (mut names, mut unmatched) = (BTreeSet::new(), Vec::new());
+    let (mut targets, mut resolution) = (BTreeMap::new(), Resolution::default());
     for (at, pattern) in patterns.iter().enumerate() {
-        let matching = devices.iter().filter(|device| device.has_ethernet() && matches(pattern, device));
-        let mut matching = matching.map(|device| device.name.clone()).peekable();
-        if matching.peek().is_none() {
-            unmatched.push(at);
+        let mut is_matched = false;
+        for device in devices.iter().filter(|device| matches(pattern, device)) {
+            is_matched = true;
+            let (ifindex, interface) = (device.index, device.name.clone());
+            match device.link_layer() {
+                Ok(link_layer) => {
+                    targets.insert(interface.clone(), Target { ifindex, interface, link_layer });
+                }
+                Err(why) => {
+                    resolution.unreadable.insert(interface, why);
+                }
+            }
         }
-        names.extend(matching);
+        if !is_matched {
+            resolution.unmatched.push(at);
+        }
     }
-    Resolution { names: names.into_iter().collect(), unmatched }
+    resolution.targets = targets.into_values().collect();
+    resolution
 }
 
 fn matches(pattern: &InterfacePattern, device: &Device) -> bool {
     match pattern {
         InterfacePattern::Name(name) => *name == device.name,
-        InterfacePattern::Glob(glob) => {
-            device.hardware != LOOPBACK && glob_matches(glob.as_bytes(), device.name.as_bytes())
-        }
+        InterfacePattern::Glob(glob) => !device.is_loopback() && glob_matches(glob.as_bytes(), device.name.as_bytes()),
         InterfacePattern::External => device.is_external(),
     }
 }
@@ -100,58 +161,4 @@ fn glob_matches(glob: &[u8], name: &[u8]) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn device(name: &str, hardware: u16, kind: Option<&str>, port_of: Option<&str>) -> Device {
-        let (kind, port_of) = (kind.map(str::to_owned), port_of.map(str::to_owned));
-        Device { name: name.into(), index: 1, hardware, up: true, kind, port_of, xdp_programs: Vec::new() }
-    }
-
-    fn host() -> Vec<Device> {
-        vec![
-            device("lo", LOOPBACK, None, None),
-            device("eth0", ETHERNET, None, None),
-            device("eth1", ETHERNET, None, Some("bond")),
-            device("eth2", ETHERNET, None, Some("bridge")),
-            device("bond0", ETHERNET, Some("bond"), None),
-            device("br0", ETHERNET, Some("bridge"), None),
-            device("veth7", ETHERNET, Some("veth"), Some("bridge")),
-            device("wg0", 65_534, Some("wireguard"), None),
-        ]
-    }
-
-    fn resolved(patterns: &[InterfacePattern]) -> (Vec<String>, Vec<usize>) {
-        let Resolution { names, unmatched } = resolve(patterns, &host());
-        (names, unmatched)
-    }
-
-    #[test]
-    fn external_is_what_faces_the_network() {
-        assert_eq!(resolved(&[InterfacePattern::External]), (vec!["bond0".into(), "eth0".into()], vec![]));
-    }
-
-    #[test]
-    fn globs_take_ethernet_devices_but_loopback() {
-        let glob = |text: &str| InterfacePattern::Glob(text.into());
-        assert_eq!(resolved(&[glob("eth?"), glob("e*0")]).0, ["eth0", "eth1", "eth2"]);
-        assert!(!resolved(&[glob("*")]).0.iter().any(|name| name == "lo" || name == "wg0"));
-        assert_eq!(resolved(&[glob("wl*")]), (vec![], vec![0]));
-    }
-
-    #[test]
-    fn a_name_is_that_device_or_unmatched() {
-        let name = |text: &str| InterfacePattern::Name(text.into());
-        assert_eq!(resolved(&[name("br0"), name("eth9"), name("wg0")]), (vec!["br0".into()], vec![1, 2]));
-    }
-
-    #[test]
-    fn the_kernel_lists_the_devices_of_this_namespace() {
-        let devices = list().unwrap();
-        let loopback = devices.iter().find(|device| device.name == "lo").unwrap();
-        assert_eq!((loopback.index, loopback.hardware, loopback.is_external()), (1, LOOPBACK, false));
-        let names: Vec<_> =
-            nix::net::if_::if_nameindex().unwrap().iter().map(|i| i.name().to_string_lossy().into_owned()).collect();
-        assert_eq!(devices.iter().map(|device| device.name.clone()).collect::<Vec<_>>(), names);
-    }
-}
+mod tests;

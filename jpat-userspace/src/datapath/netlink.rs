@@ -1,11 +1,14 @@
 //! netlink(7): dumps and messages, read without trust in their lengths.
 
+pub(super) mod subscription;
+
 use std::{
     io,
     os::fd::{AsRawFd, OwnedFd},
 };
 
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket};
+use nix::sys::socket::{MsgFlags, recv, send};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
@@ -32,31 +35,40 @@ pub(super) struct Message<'a> {
     pub(super) body: &'a [u8],
 }
 
-/// A socket of the route family.
-pub(super) fn open(flags: SockFlag) -> nix::Result<OwnedFd> {
-    socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC | flags, SockProtocol::NetlinkRoute)
+/// Who is asked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Family {
+    /// Links, addresses, routes.
+    Route,
+    /// IPsec.
+    Xfrm,
+    /// Sockets.
+    SockDiag,
+}
+
+/// A socket of that family.
+pub(super) fn open(family: Family, flags: SocketFlags) -> io::Result<OwnedFd> {
+    let protocol = match family {
+        Family::Route => None,
+        Family::Xfrm => Some(rustix::net::netlink::XFRM),
+        Family::SockDiag => Some(rustix::net::netlink::SOCK_DIAG),
+    };
+    let fd = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC | flags, protocol)?;
+    Ok(fd)
 }
 
 /// All items of a list that `item` takes. `kind` asks for it, followed by `body`.
 ///
 /// # Errors
 /// What the kernel says; `EINTR` where the list did not hold still.
-pub(super) fn dump<T>(kind: u16, body: &[u8], item: impl FnMut(Message<'_>) -> Option<T>) -> io::Result<Vec<T>> {
-    dump_of(SockProtocol::NetlinkRoute, kind, body, item)
-}
-
-/// As [`dump`], of another family than the route family.
-///
-/// # Errors
-/// As [`dump`].
-pub(super) fn dump_of<T>(
-    family: SockProtocol,
+pub(super) fn dump<T>(
+    family: Family,
     kind: u16,
     body: &[u8],
     mut item: impl FnMut(Message<'_>) -> Option<T>,
 ) -> io::Result<Vec<T>> {
     for _ in 0..ATTEMPTS {
-        let fd = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, family)?;
+        let fd = open(family, SocketFlags::empty())?;
         send(fd.as_raw_fd(), &request(kind, body), MsgFlags::empty())?;
         let (mut dump, mut buffer) = (Dump::default(), vec![0; BUFFER]);
         while !dump.is_done {

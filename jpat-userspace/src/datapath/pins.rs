@@ -60,6 +60,12 @@ impl PinDir {
             .map_err(|source| self.error(&self.dir, source))
     }
 
+    /// Where the pins are.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.dir
+    }
+
     /// Where a map is pinned.
     #[must_use]
     pub fn map(&self, name: &str) -> PathBuf {

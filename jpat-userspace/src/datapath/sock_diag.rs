@@ -6,9 +6,9 @@ use jpat_common::{
     addr::{self, Addr},
     flow::FlowKey,
 };
-use nix::sys::socket::{AddressFamily, SockProtocol};
+use nix::sys::socket::AddressFamily;
 
-use super::netlink::{self, Message};
+use super::netlink::{self, Family, Message};
 
 /// `SOCK_DIAG_BY_FAMILY` (`include/uapi/linux/sock_diag.h`).
 const BY_FAMILY: u16 = 20;
@@ -49,7 +49,7 @@ pub fn tcp() -> io::Result<Sockets> {
         request[0] = family as u8;
         request[1] = TCP;
         request[4..8].copy_from_slice(&states.to_ne_bytes());
-        netlink::dump_of(SockProtocol::NetlinkSockDiag, BY_FAMILY, &request, socket)?
+        netlink::dump(Family::SockDiag, BY_FAMILY, &request, socket)?
             .into_iter()
             .for_each(|socket| sockets.add(&socket));
     }

@@ -1,5 +1,7 @@
 //! Typed writes to the maps.
 
+mod destinations;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
@@ -15,10 +17,12 @@ use jpat_common::{
     addr::{self, Addr},
     flow::{FlowKey, FlowValue},
     grant::{GrantKey, GrantValue, ServiceId},
+    hosts::Bucket,
     map_name,
     settings::{self, ServiceRule, Settings},
 };
 
+use self::destinations::Judged;
 use super::{error::DataPathError, pins::PinDir};
 use crate::config::{PortRange, PrefixWidths, Sessions};
 
@@ -99,23 +103,6 @@ impl Rules {
     }
 }
 
-/// Judged destinations, by the table that holds them.
-struct Judged {
-    hosts: BTreeSet<Addr>,
-    prefixes: BTreeSet<IpNet>,
-}
-
-impl Judged {
-    fn of(destinations: &BTreeSet<IpNet>) -> Self {
-        let is_host = |net: &&IpNet| net.prefix_len() == net.max_prefix_len();
-        let (hosts, prefixes): (Vec<_>, Vec<_>) = destinations.iter().partition(is_host);
-        Self {
-            hosts: hosts.into_iter().map(|net| key(net).data()).collect(),
-            prefixes: prefixes.into_iter().map(IpNet::trunc).collect(),
-        }
-    }
-}
-
 impl Tables {
     pub(super) fn new(ebpf: &mut Ebpf) -> Result<Self, DataPathError> {
         let mut maps = BTreeMap::new();
@@ -125,10 +112,14 @@ impl Tables {
         Ok(Self { maps, ports: [None, None] })
     }
 
+    /// Pins the maps that are not pinned, because they are new or because somebody removed their pins.
     pub(super) fn pin(&self, pins: &PinDir) -> Result<(), DataPathError> {
         pins.create()?;
         for (name, map) in &self.maps {
             let path = pins.map(name);
+            if path.exists() {
+                continue;
+            }
             map.pin(&path).map_err(|source| DataPathError::Pin { path, source })?;
         }
         Ok(())
@@ -209,7 +200,7 @@ impl Tables {
     /// The kernel's refusal; the old rules are in force as they were.
     pub fn switch(&mut self, prepared: &Prepared, mode: u32, generation: u32) -> Result<(), DataPathError> {
         let Prepared { rules, slot, .. } = prepared;
-        let has_prefixes = !Judged::of(rules.judged()).prefixes.is_empty();
+        let has_prefixes = self.has_prefix_destinations()?;
         let flags = [
             (rules.destinations.is_none(), settings::FLAG_ANY_DESTINATION),
             (has_prefixes, settings::FLAG_PREFIX_DESTINATIONS),
@@ -243,68 +234,6 @@ impl Tables {
     /// The kernel's refusal.
     pub fn abandon(&mut self, prepared: Prepared) -> Result<(), DataPathError> {
         self.retain_prefixes(map_name::ALWAYS_ALLOW, &prepared.always_allowed_before)
-    }
-
-    /// Makes the judged destinations exactly these.
-    ///
-    /// # Errors
-    /// The kernel's refusal; additions came first, unless there was no room for them beside the old ones.
-    pub fn write_destinations(&mut self, destinations: &BTreeSet<IpNet>) -> Result<(), DataPathError> {
-        let judged = Judged::of(destinations);
-        if !judged.prefixes.is_empty() {
-            self.set_flag(settings::FLAG_PREFIX_DESTINATIONS, true)?;
-        }
-        // A full trie of Linux before 6.13 refuses also what it holds.
-        let held = self.prefixes(map_name::DESTINATIONS)?;
-        let added = Judged {
-            hosts: judged.hosts.difference(&self.hosts()?).copied().collect(),
-            prefixes: judged.prefixes.difference(&held).copied().collect(),
-        };
-        if self.add_judged(&added).is_ok() {
-            self.retain_judged(&judged)?;
-        } else {
-            self.retain_judged(&judged)?;
-            self.add_judged(&added)?;
-        }
-        if judged.prefixes.is_empty() {
-            self.set_flag(settings::FLAG_PREFIX_DESTINATIONS, false)?;
-        }
-        Ok(())
-    }
-
-    fn set_flag(&mut self, flag: u32, is_set: bool) -> Result<(), DataPathError> {
-        let mut settings = self.settings()?;
-        let flags = if is_set { settings.flags | flag } else { settings.flags & !flag };
-        if flags == settings.flags {
-            return Ok(());
-        }
-        settings.flags = flags;
-        self.write_settings(&settings)
-    }
-
-    fn add_judged(&mut self, judged: &Judged) -> Result<(), DataPathError> {
-        self.add_prefixes(map_name::DESTINATIONS, &judged.prefixes)?;
-        let mut hosts = self.hosts_mut()?;
-        judged.hosts.iter().try_for_each(|host| hosts.insert(host, 1, 0)).map_err(DataPathError::map(map_name::HOSTS))
-    }
-
-    fn retain_judged(&mut self, judged: &Judged) -> Result<(), DataPathError> {
-        let held = self.hosts()?;
-        let mut hosts = self.hosts_mut()?;
-        held.difference(&judged.hosts)
-            .try_for_each(|host| absent_is_fine(hosts.remove(host)))
-            .map_err(DataPathError::map(map_name::HOSTS))?;
-        self.retain_prefixes(map_name::DESTINATIONS, &judged.prefixes)
-    }
-
-    fn hosts(&self) -> Result<BTreeSet<Addr>, DataPathError> {
-        let hosts: HashMap<_, Addr, u32> =
-            HashMap::try_from(self.map(map_name::HOSTS)?).map_err(DataPathError::map(map_name::HOSTS))?;
-        hosts.keys().collect::<Result<_, _>>().map_err(DataPathError::map(map_name::HOSTS))
-    }
-
-    fn hosts_mut(&mut self) -> Result<HashMap<&mut MapData, Addr, u32>, DataPathError> {
-        HashMap::try_from(self.map_mut(map_name::HOSTS)?).map_err(DataPathError::map(map_name::HOSTS))
     }
 
     /// One counter, summed over the CPUs.
@@ -436,7 +365,7 @@ pub(super) fn layout(name: &str) -> String {
         map_name::GRANTS => (MapType::LruHash, size_of::<GrantKey>(), size_of::<GrantValue>()),
         map_name::FLOWS => (MapType::Hash, size_of::<FlowKey>(), size_of::<FlowValue>()),
         map_name::FLOWS_OPENED | map_name::FLOWS_CLOSED => (MapType::Hash, size_of::<GrantKey>(), size_of::<u64>()),
-        map_name::HOSTS => (MapType::Hash, size_of::<Addr>(), size_of::<u32>()),
+        map_name::HOSTS => (MapType::Array, size_of::<u32>(), size_of::<Bucket>()),
         map_name::SETTINGS => (MapType::Array, 4, size_of::<Settings>()),
         map_name::PORTS => (MapType::Array, 4, size_of::<ServiceId>()),
         map_name::SERVICES => (MapType::Array, 4, size_of::<ServiceRule>()),

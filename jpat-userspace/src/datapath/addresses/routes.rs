@@ -8,7 +8,7 @@ use std::{
 use ipnet::IpNet;
 use nix::libc::{AF_INET, AF_INET6};
 
-use super::super::netlink::{self, Message, attributes};
+use super::super::netlink::{self, Family, Message, attributes};
 
 pub(super) const RTM_NEWROUTE: u16 = 24;
 pub(super) const RTM_DELROUTE: u16 = 25;
@@ -28,7 +28,7 @@ pub(super) fn local() -> io::Result<Vec<IpNet>> {
     for family in [AF_INET, AF_INET6] {
         let mut request = [0; ROUTE];
         request[0] = family as u8;
-        destinations.extend(netlink::dump(RTM_GETROUTE, &request, destination)?);
+        destinations.extend(netlink::dump(Family::Route, RTM_GETROUTE, &request, destination)?);
     }
     Ok(destinations)
 }

@@ -1,0 +1,346 @@
+//! The part that puts the program on devices. It needs capabilities for as long as devices may come, so it takes plain
+//! data and gives plain data, reads no packet and no token, and can be a process of its own.
+
+mod foreign;
+mod programs;
+mod refused;
+
+use std::path::Path;
+
+use aya::{
+    Ebpf,
+    programs::{
+        Xdp, XdpMode,
+        links::{FdLink, PinnedLink},
+        xdp::XdpLink,
+    },
+};
+use serde::{Deserialize, Serialize};
+
+use self::programs::Programs;
+pub use self::refused::{Cause, Foreign, Refused};
+use super::{
+    attach::{Attached, Hook},
+    error::DataPathError,
+    interfaces::{self, Device, LinkLayer, Target},
+    pins::PinDir,
+};
+use crate::config::AttachMode;
+
+/// What the attacher is asked to do.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "order", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Order {
+    /// Puts the program on a device, or puts it back where it was taken away.
+    Attach {
+        /// The device.
+        target: Target,
+        /// How.
+        mode: AttachMode,
+        /// What to do about the link that an earlier controller left there.
+        earlier: Earlier,
+        /// Whether the link is to outlive this process at once.
+        pin: bool,
+    },
+    /// Takes the program off a device, which may be gone.
+    Release {
+        /// Its index.
+        ifindex: u32,
+    },
+    /// Takes away what earlier controllers attached and nobody asked for since.
+    ReleaseOthers,
+    /// Makes every link outlive this process.
+    Pin,
+}
+
+/// What to do about a pinned link.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Earlier {
+    /// Leave it as it is.
+    Leave,
+    /// Switch it over to this program, in one step.
+    TakeOver,
+}
+
+/// What came of an order.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Answer {
+    /// The program is there.
+    Attached(Attached),
+    /// An earlier controller's link is, and was left.
+    Left,
+    /// It is off these devices, by index.
+    Released(Vec<u32>),
+    /// Every link is pinned.
+    Pinned,
+}
+
+/// Programs, links and their pins.
+pub struct Attacher {
+    programs: Programs,
+    pins: PinDir,
+    held: Vec<Held>,
+}
+
+/// A link of ours. Its descriptor stays open: whoever removes the pin does not take the program away with it.
+struct Held {
+    attached: Attached,
+    link: FdLink,
+    is_pinned: bool,
+}
+
+impl Attacher {
+    /// Takes over an object whose maps are in place.
+    ///
+    /// # Errors
+    /// A missing privilege, or a program that the kernel refuses.
+    pub(super) fn new(ebpf: Ebpf, pins: PinDir) -> Result<Self, DataPathError> {
+        Ok(Self { programs: Programs::load(ebpf)?, pins, held: Vec::new() })
+    }
+
+    /// Does what it is asked.
+    ///
+    /// # Errors
+    /// Why not; nothing was done then.
+    pub fn handle(&mut self, order: &Order) -> Result<Answer, Refused> {
+        match order {
+            Order::Attach { target, mode, earlier, pin } => self.attach(target, *mode, *earlier, *pin),
+            Order::Release { ifindex } => {
+                self.held.retain(|held| held.attached.ifindex != *ifindex);
+                self.remove_links(|pinned| pinned == *ifindex)
+            }
+            Order::ReleaseOthers => {
+                let held: Vec<_> = self.held.iter().map(|held| held.attached.ifindex).collect();
+                self.remove_links(|pinned| !held.contains(&pinned))
+            }
+            Order::Pin => self.pin_all().map(|()| Answer::Pinned),
+        }
+    }
+
+    /// What this kernel does without, and what that means.
+    #[must_use]
+    pub fn degraded(&self) -> Vec<String> {
+        self.programs.degraded()
+    }
+
+    /// What is attached, and how.
+    pub fn attached(&self) -> impl Iterator<Item = &Attached> {
+        self.held.iter().map(|held| &held.attached)
+    }
+
+    /// Whether every link is pinned, and its pin still there.
+    #[must_use]
+    pub fn is_pinned(&self) -> bool {
+        self.held.iter().all(|held| held.is_pinned && self.pins.find_link(held.attached.ifindex).is_some())
+    }
+
+    #[cfg(feature = "debug-log")]
+    pub(super) const fn ebpf(&mut self) -> &mut Ebpf {
+        self.programs.ebpf()
+    }
+
+    fn attach(&mut self, target: &Target, mode: AttachMode, earlier: Earlier, pin: bool) -> Result<Answer, Refused> {
+        let device = device(target)?;
+        if device.link_layer() != Ok(target.link_layer) {
+            return Err(Refused::Changed(device.name));
+        }
+        let target = Target { interface: device.name.clone(), ..target.clone() };
+        let ours = self.held.iter().position(|held| held.attached.ifindex == target.ifindex);
+        let standing = match ours.map(|at| self.held.remove(at)) {
+            Some(held) => self.put_back(held, &target)?,
+            None => match (self.pins.find_link(target.ifindex), earlier) {
+                (Some(_), Earlier::Leave) => return Ok(Answer::Left),
+                (Some((path, hook)), Earlier::TakeOver) => self.take_over(&target, mode, &path, hook)?,
+                (None, Earlier::Leave | Earlier::TakeOver) => None,
+            },
+        };
+        let mut held = match standing {
+            Some(held) => held,
+            None => self.attach_new(&target, &device, mode)?,
+        };
+        if pin {
+            held = self.pin(held)?;
+        }
+        let attached = held.attached.clone();
+        self.held.push(held);
+        Ok(Answer::Attached(attached))
+    }
+
+    /// Tries the programs and hooks in the order of their worth.
+    fn attach_new(&mut self, target: &Target, device: &Device, mode: AttachMode) -> Result<Held, Refused> {
+        let (hooks, mut why): (&[Hook], _) = match (target.link_layer, mode) {
+            (LinkLayer::Ethernet, AttachMode::Auto) => (&[Hook::Driver, Hook::Generic], None),
+            (LinkLayer::Ethernet, AttachMode::Driver) => (&[Hook::Driver], None),
+            (LinkLayer::Ethernet, AttachMode::Generic) => (&[Hook::Generic], None),
+            (LinkLayer::Ip, AttachMode::Generic) => (&[Hook::Generic], None),
+            (LinkLayer::Ip, AttachMode::Auto | AttachMode::Driver) => {
+                (&[Hook::Generic], Some("a device without an Ethernet header has no driver hook".to_owned()))
+            }
+        };
+        let mut last = None;
+        for hook in hooks {
+            if let Some(Refused::Hook { cause, .. }) = &last {
+                why = Some(format!("the driver's hook was refused: {cause} (MTU {})", device.mtu));
+            }
+            let mut first = None;
+            for name in self.programs.candidates(target.link_layer) {
+                match self.try_hook(target, name, *hook) {
+                    Ok((link, program_id)) => {
+                        let attached = Attached {
+                            interface: target.interface.clone(),
+                            ifindex: target.ifindex,
+                            link_layer: target.link_layer,
+                            hook: *hook,
+                            program: (*name).to_owned(),
+                            program_id,
+                            why,
+                        };
+                        return Ok(Held { attached, link, is_pinned: false });
+                    }
+                    // What is said to a program that can do less is not why the better one was refused.
+                    Err(refusal @ Refused::Hook { .. }) => first = first.or(Some(refusal)),
+                    Err(other) => return Err(other),
+                }
+            }
+            last = first;
+        }
+        Err(last.unwrap_or_else(|| Refused::NoInterface(target.interface.clone())))
+    }
+
+    fn try_hook(&mut self, target: &Target, name: &str, hook: Hook) -> Result<(FdLink, u32), Refused> {
+        let (program, id) = self.programs.loaded(name)?;
+        let refused = |error: &(dyn std::error::Error + 'static)| {
+            let (interface, cause) = (target.interface.clone(), Cause::of(error));
+            if cause.is(&[nix::Error::EBUSY, nix::Error::EEXIST]) {
+                let programs = device(target).map(|device| device.xdp_programs).unwrap_or_default();
+                return Refused::Busy { interface, programs: foreign::describe(&programs) };
+            }
+            Refused::Hook { interface, hook, cause }
+        };
+        let mode = match hook {
+            Hook::Driver => XdpMode::Driver,
+            Hook::Generic => XdpMode::Skb,
+        };
+        let link = program.attach_to_if_index(target.ifindex, mode).map_err(|error| refused(&error))?;
+        let link = program.take_link(link).map_err(|error| refused(&error))?;
+        let link = FdLink::try_from(link).map_err(|_netlink| Refused::NotPinnable(target.interface.clone()))?;
+        Ok((link, id))
+    }
+
+    /// Switches our own link back to our program. `None` where the link is dead; its pin is removed.
+    fn put_back(&mut self, held: Held, target: &Target) -> Result<Option<Held>, Refused> {
+        let Held { attached, link, is_pinned } = held;
+        let (program, program_id) = self.programs.loaded(&attached.program)?;
+        match switch(program, link, &attached.interface)? {
+            Some(link) => {
+                let interface = target.interface.clone();
+                Ok(Some(Held { attached: Attached { interface, program_id, ..attached }, link, is_pinned }))
+            }
+            None => {
+                self.remove_links(|pinned| pinned == attached.ifindex)?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Switches an earlier controller's link over. `None` where it is dead, because its device went away; its pin is
+    /// removed.
+    fn take_over(
+        &mut self,
+        target: &Target,
+        mode: AttachMode,
+        path: &Path,
+        hook: Hook,
+    ) -> Result<Option<Held>, Refused> {
+        let interface = target.interface.clone();
+        let link_error = |error: &(dyn std::error::Error + 'static)| Refused::Link {
+            interface: interface.clone(),
+            cause: Cause::of(error),
+        };
+        let link = PinnedLink::from_pin(path).map_err(|error| link_error(&error))?;
+        let name = self.programs.candidates(target.link_layer).first().copied().unwrap_or_default();
+        let (program, program_id) = self.programs.loaded(name)?;
+        let Some(link) = switch(program, FdLink::from(link), &interface)? else {
+            self.remove_links(|pinned| pinned == target.ifindex)?;
+            return Ok(None);
+        };
+        if !device(target)?.xdp_programs.contains(&program_id) {
+            // The index is that of a device in another network namespace, where this link is at work.
+            return Err(Refused::OtherNamespace(path.to_owned()));
+        }
+        let wanted = match (target.link_layer, mode) {
+            (LinkLayer::Ip, _) | (LinkLayer::Ethernet, AttachMode::Generic) => Hook::Generic,
+            (LinkLayer::Ethernet, AttachMode::Auto | AttachMode::Driver) => Hook::Driver,
+        };
+        let why = (hook != wanted).then(|| "as an earlier controller obtained it".to_owned());
+        let attached = Attached {
+            interface,
+            ifindex: target.ifindex,
+            link_layer: target.link_layer,
+            hook,
+            program: name.to_owned(),
+            program_id,
+            why,
+        };
+        Ok(Some(Held { attached, link, is_pinned: true }))
+    }
+
+    fn pin_all(&mut self) -> Result<(), Refused> {
+        let mut result = Ok(());
+        for held in std::mem::take(&mut self.held) {
+            match self.pin(held) {
+                Ok(held) => self.held.push(held),
+                Err(refused) => result = Err(refused),
+            }
+        }
+        result
+    }
+
+    /// Where the pin is refused, the link is gone.
+    fn pin(&self, held: Held) -> Result<Held, Refused> {
+        let path = self.pins.link(held.attached.ifindex, held.attached.hook);
+        if held.is_pinned && path.exists() {
+            return Ok(held);
+        }
+        let refused =
+            |error: &(dyn std::error::Error + 'static)| Refused::Pin { path: path.clone(), cause: Cause::of(error) };
+        self.pins.create().map_err(|error| refused(&error))?;
+        let link = held.link.pin(&path).map_err(|error| refused(&error))?;
+        Ok(Held { link: link.into(), is_pinned: true, ..held })
+    }
+
+    fn remove_links(&self, which: impl Fn(u32) -> bool) -> Result<Answer, Refused> {
+        let removed = self.pins.remove_links(which);
+        removed
+            .map(Answer::Released)
+            .map_err(|error| Refused::Pin { path: self.pins.directory().to_owned(), cause: Cause::of(&error) })
+    }
+}
+
+/// Switches a link to this program in one step; `None` where its device or its attachment is gone.
+fn switch(program: &mut Xdp, link: FdLink, interface: &str) -> Result<Option<FdLink>, Refused> {
+    let refused = |error: &(dyn std::error::Error + 'static)| Refused::Link {
+        interface: interface.to_owned(),
+        cause: Cause::of(error),
+    };
+    let link = XdpLink::try_from(link).map_err(|error| refused(&error))?;
+    let id = match program.attach_to_link(link) {
+        Ok(id) => id,
+        Err(error) if Cause::of(&error).is(&[nix::Error::ENOLINK]) => return Ok(None),
+        Err(error) => return Err(refused(&error)),
+    };
+    let link = program.take_link(id).map_err(|error| refused(&error))?;
+    FdLink::try_from(link).map(Some).map_err(|error| refused(&error))
+}
+
+/// The device as it is now.
+fn device(target: &Target) -> Result<Device, Refused> {
+    let devices = interfaces::list().map_err(|error| Refused::Devices(Cause::of(&error)))?;
+    let device = devices.into_iter().find(|device| device.index == target.ifindex);
+    device.ok_or_else(|| Refused::NoInterface(target.interface.clone()))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,71 @@
+//! What the data path promises about its speed, and what it came to.
+
+use super::{
+    plan::{DROP, DROP_FLOOR, FLOW, Mode, PASS_FLOOR, varied},
+    rivals,
+    rounds::Figures,
+    subject::Program,
+    table::Spread,
+};
+
+/// Grants of the look-up that is judged.
+const MANY: u32 = 1_000_000;
+
+struct Bar {
+    text: String,
+    limit: f64,
+    /// One figure of each round.
+    figures: Vec<f64>,
+}
+
+/// Every bar that the rows allow to judge.
+pub(crate) fn render(figures: &Figures) -> String {
+    let mut text = format!("{:<66}{:>8}{:>24}\n", "", "at most", "median (least, greatest)");
+    for bar in bars(figures) {
+        let Some(Spread { median, least, greatest }) = Spread::of(bar.figures) else { continue };
+        let verdict = if median <= bar.limit { "met" } else { "MISSED" };
+        let spread = format!("{median:.2} ({least:.2}, {greatest:.2})");
+        text += &format!("{:<66}{:>8.2}{spread:>24}  {verdict}\n", bar.text, bar.limit);
+    }
+    text
+}
+
+fn bars(figures: &Figures) -> Vec<Bar> {
+    let mut bars = Vec::new();
+    let mut ratio = |text: &str, limit, over: &str, under: &str, mode| {
+        let figures = pairs(figures, over, under, mode).map(|(over, under)| over / under).collect();
+        bars.push(Bar { text: format!("{text}, {}", name(mode)), limit, figures });
+    };
+    ratio("drop / bare XDP_DROP", 1.6, DROP, DROP_FLOOR, Mode::Live);
+    ratio("drop / bare XDP_DROP", 1.6, DROP, DROP_FLOOR, Mode::Plain);
+    for rival in rivals::names() {
+        ratio(&format!("drop / {rival}"), 1.0 / 3.0, DROP, rival, Mode::Live);
+    }
+    let [jpat, look_up, base] =
+        [Program::Jpat, Program::BareLookup, Program::BarePass].map(|program| varied(program, MANY));
+    for mode in Mode::ALL {
+        ratio("grant / bare look-up among 1 M, both behind a random source", 1.2, &jpat, &look_up, mode);
+    }
+    for mode in Mode::ALL {
+        let above = |row| pairs(figures, row, &base, mode).map(|(row, base)| row - base);
+        let figures = above(&jpat).zip(above(&look_up)).map(|(jpat, look_up)| jpat / look_up).collect();
+        let text = format!("the same, less what making the source costs, {}", name(mode));
+        bars.push(Bar { text, limit: 1.2, figures });
+    }
+    for mode in Mode::ALL {
+        let figures = pairs(figures, FLOW, PASS_FLOOR, mode).map(|(flow, floor)| flow - floor).collect();
+        bars.push(Bar { text: format!("flow - bare XDP_PASS in ns, {}", name(mode)), limit: 60.0, figures });
+    }
+    bars
+}
+
+fn pairs<'a>(figures: &'a Figures, a: &str, b: &str, mode: Mode) -> impl Iterator<Item = (f64, f64)> + use<'a> {
+    figures.of(a, mode).iter().copied().zip(figures.of(b, mode).iter().copied())
+}
+
+const fn name(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Plain => "plain",
+        Mode::Live => "live",
+    }
+}

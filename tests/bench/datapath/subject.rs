@@ -1,0 +1,189 @@
+//! JPAT's program and the ones it is compared with, over one map of grants.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+use aya::{
+    Ebpf, EbpfLoader, Pod,
+    maps::{Array, HashMap, LpmTrie, Map, MapData, ProgramArray, RingBuf, lpm_trie::Key},
+    programs::Xdp,
+};
+use jpat_common::{
+    addr::{self, Addr},
+    flow::{FlowKey, FlowValue},
+    grant::{GrantKey, GrantValue, HEADROOM_PER_CPU},
+    hosts::{Bucket, bucket_index},
+    map_name,
+};
+use jpat_tests::{
+    bpffs, leftovers,
+    world::{GENERATION, WEB, World},
+};
+use jpat_userspace::datapath::object::OBJECT;
+
+/// Which of the loaded programs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Program {
+    /// The one that all is about.
+    Jpat,
+    /// Returns `XDP_DROP`.
+    BareDrop,
+    /// Returns `XDP_PASS`.
+    BarePass,
+    /// Passes what has a grant, and does nothing else.
+    BareLookup,
+    /// Gives the packet a random source, then goes on to one of [`NEXT`].
+    Vary,
+    /// Sends the frame out of a device.
+    Transmit,
+}
+
+/// Where [`Program::Vary`] can go on, by place.
+const NEXT: [Program; 3] = [Program::BarePass, Program::BareLookup, Program::Jpat];
+
+/// Both objects, loaded, over the tables of a [`World`].
+pub(crate) struct Subject {
+    /// Grants beside those of the world: the first addresses of 10.0.0.0/8.
+    pub(crate) grants: u32,
+    jpat: Ebpf,
+    peers: Ebpf,
+    /// The kernel empties it when its last descriptor goes.
+    _next: ProgramArray<MapData>,
+}
+
+impl Program {
+    const PEERS: [Self; 5] = [Self::BareDrop, Self::BarePass, Self::BareLookup, Self::Vary, Self::Transmit];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Jpat => map_name::PROGRAM,
+            Self::BareDrop => "bare_drop",
+            Self::BarePass => "bare_pass",
+            Self::BareLookup => "bare_lookup",
+            Self::Vary => "vary",
+            Self::Transmit => "transmit",
+        }
+    }
+
+    /// Its place among those that [`Self::Vary`] can go on to.
+    pub(crate) fn place(self) -> Result<u8> {
+        let place = NEXT.iter().position(|&next| next == self).with_context(|| format!("{self:?} is never varied"))?;
+        Ok(u8::try_from(place)?)
+    }
+}
+
+impl Subject {
+    /// Loads both objects and fills in `world`, with this many grants beside its own.
+    pub(crate) fn load(world: &World, grants: u32) -> Result<Self> {
+        let cpus = aya::util::nr_cpus().map_err(|(_path, error)| error).context("count the CPUs")?;
+        let capacity = grants.max(1 << 16) + HEADROOM_PER_CPU * u32::try_from(cpus)?;
+        let mut loader = EbpfLoader::new();
+        let mut jpat = loader.map_max_entries(map_name::GRANTS, capacity).load(OBJECT).context("load JPAT's object")?;
+        let mut peers = load_peers(jpat.map(map_name::GRANTS).context("no map of grants")?)?;
+        load(&mut jpat, Program::Jpat)?;
+        for program in Program::PEERS {
+            load(&mut peers, program)?;
+        }
+        let mut next = ProgramArray::try_from(peers.take_map("NEXT").context("no map NEXT")?)?;
+        for program in NEXT {
+            let of = if program == Program::Jpat { &jpat } else { &peers };
+            let index = u32::from(program.place()?);
+            next.set(index, find(of, program)?.fd()?, 0).with_context(|| format!("go on to {program:?}"))?;
+        }
+        let mut subject = Self { grants, jpat, peers, _next: next };
+        subject.fill(world)?;
+        Ok(subject)
+    }
+
+    /// One of its programs.
+    pub(crate) fn program(&self, program: Program) -> Result<&Xdp> {
+        find(if program == Program::Jpat { &self.jpat } else { &self.peers }, program)
+    }
+
+    /// One of its programs, to attach it.
+    pub(crate) fn program_mut(&mut self, program: Program) -> Result<&mut Xdp> {
+        let of = if program == Program::Jpat { &mut self.jpat } else { &mut self.peers };
+        Ok(of.program_mut(program.name()).with_context(|| format!("no program {}", program.name()))?.try_into()?)
+    }
+
+    /// Takes all records out of the ring.
+    pub(crate) fn drain(&self) -> Result<usize> {
+        let mut ring = RingBuf::try_from(self.jpat.map(map_name::KNOCKS).context("no ring")?)?;
+        Ok(std::iter::from_fn(|| ring.next().map(drop)).count())
+    }
+
+    fn fill(&mut self, world: &World) -> Result<()> {
+        self.write_array(map_name::SETTINGS, [(&0, &world.settings)])?;
+        self.write_array(map_name::PORTS, &world.ports)?;
+        self.write_array(map_name::SERVICES, &world.rules)?;
+        let mut hosts = Array::<_, Bucket>::try_from(self.map_mut(map_name::HOSTS)?)?;
+        for host in &world.hosts {
+            let mut bucket = hosts.get(&bucket_index(host), 0)?;
+            ensure!(bucket.insert(host), "no room for {host:?}");
+            hosts.set(bucket_index(host), bucket, 0)?;
+        }
+        self.write_prefixes(map_name::DESTINATIONS, &world.destinations)?;
+        self.write_prefixes(map_name::ALWAYS_ALLOW, &world.always_allow)?;
+        let mut flows = HashMap::<_, FlowKey, FlowValue>::try_from(self.map_mut(map_name::FLOWS)?)?;
+        world.flows().iter().try_for_each(|(key, value)| flows.insert(key, value, 0))?;
+        let grants = self.grants;
+        let mut map = HashMap::<_, GrantKey, GrantValue>::try_from(self.map_mut(map_name::GRANTS)?)?;
+        for (key, value) in &world.grants {
+            map.insert(key, value, 0)?;
+        }
+        let value = GrantValue::new(world.now_ns + 3_600_000_000_000, GENERATION);
+        for number in 0..grants {
+            let source = addr::from_v4((0x0a00_0000 | number).to_be_bytes());
+            map.insert(GrantKey::new(&source, &addr::mask(128), WEB), value, 0)?;
+        }
+        Ok(())
+    }
+
+    fn write_array<'a, V: Pod>(
+        &mut self,
+        name: &str,
+        entries: impl IntoIterator<Item = (&'a u32, &'a V)>,
+    ) -> Result<()> {
+        let mut array = Array::<_, V>::try_from(self.map_mut(name)?)?;
+        for (index, value) in entries {
+            array.set(*index, value, 0)?;
+        }
+        Ok(())
+    }
+
+    fn write_prefixes(&mut self, name: &str, prefixes: &[(Addr, u32)]) -> Result<()> {
+        let mut trie = LpmTrie::<_, Addr, u32>::try_from(self.map_mut(name)?)?;
+        for (prefix, bits) in prefixes {
+            trie.insert(&Key::new(*bits, *prefix), 1, 0)?;
+        }
+        Ok(())
+    }
+
+    fn map_mut(&mut self, name: &str) -> Result<&mut Map> {
+        self.jpat.map_mut(name).with_context(|| format!("the object has no map {name}"))
+    }
+}
+
+/// Loads the programs to compare with over this map of grants, which is pinned for that moment.
+fn load_peers(grants: &Map) -> Result<Ebpf> {
+    let path = std::env::var_os("JPAT_BENCH_PEERS").context("JPAT_BENCH_PEERS is not set: run `cargo xtask bench`")?;
+    let object = std::fs::read(&path).with_context(|| format!("read {}", PathBuf::from(path).display()))?;
+    let directory = PathBuf::from(bpffs::MOUNT_POINT).join(leftovers::prefix(0));
+    std::fs::create_dir_all(&directory)?;
+    let pin = directory.join(map_name::GRANTS);
+    grants.pin(&pin).context("pin the grants")?;
+    let peers = EbpfLoader::new().map_pin_path(map_name::GRANTS, &pin).load(&object);
+    leftovers::remove_tree(&directory)?;
+    peers.context("load the programs to compare with")
+}
+
+fn load(ebpf: &mut Ebpf, program: Program) -> Result<()> {
+    let name = program.name();
+    let program: &mut Xdp = ebpf.program_mut(name).with_context(|| format!("no program {name}"))?.try_into()?;
+    program.load().with_context(|| format!("load {name}"))
+}
+
+fn find(ebpf: &Ebpf, program: Program) -> Result<&Xdp> {
+    let name = program.name();
+    Ok(ebpf.program(name).with_context(|| format!("no program {name}"))?.try_into()?)
+}

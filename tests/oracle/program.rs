@@ -1,0 +1,279 @@
+//! The shipped object in the kernel, with a [`Stage`] in its maps.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use anyhow::{Context, Result};
+use aya::{
+    Ebpf, EbpfLoader, Pod, TestRunOptions,
+    maps::{Array, HashMap, LpmTrie, MapData, PerCpuArray, RingBuf, lpm_trie::Key},
+    programs::{TestRun, Xdp},
+};
+use jpat_common::{
+    addr::{self, Addr, V4_MAPPED_BITS},
+    flow::{FLAG_ADOPTED, FLAG_CLOSING, FlowKey, FlowValue, STATE_EMBRYONIC, STATE_ESTABLISHED},
+    grant::{GrantKey, GrantValue},
+    map_name,
+    reason::{SLOTS, counter_index},
+    settings::{
+        FLAG_ALWAYS_ALLOW, FLAG_ANY_DESTINATION, FLAG_DROP_TUNNELS, FLAG_PREFIX_DESTINATIONS, MODE_AUDIT, MODE_ENFORCE,
+        Protocol, RULE_KEEP_TCP, RULE_KEEP_UDP, RULE_TCP_FLOWS, ServiceRule, Settings, port_index, service_index,
+    },
+};
+use jpat_userspace::datapath::object::OBJECT;
+
+use super::{
+    model::tables::{Flow, FlowId, GrantId, Prefix, Service, Transport},
+    stage::{self, FREE_PORT, Program, Stage},
+};
+use crate::kernel::has_frags;
+
+/// The programs of the object and the maps that they share.
+pub(crate) struct Loaded {
+    ebpf: Ebpf,
+    counters: PerCpuArray<MapData, u64>,
+    flows: HashMap<MapData, FlowKey, FlowValue>,
+    opened: HashMap<MapData, GrantKey, u64>,
+    closed: HashMap<MapData, GrantKey, u64>,
+    grants: HashMap<MapData, GrantKey, GrantValue>,
+    settings: Array<MapData, Settings>,
+    ports: Array<MapData, u32>,
+    services: Array<MapData, ServiceRule>,
+    ring: RingBuf<MapData>,
+    hosts: HashMap<MapData, Addr, u32>,
+    destinations: LpmTrie<MapData, Addr, u32>,
+    always_allow: LpmTrie<MapData, Addr, u32>,
+}
+
+impl Loaded {
+    /// Loads the object with room for as many flows as a stage has.
+    pub(crate) fn load() -> Result<Self> {
+        let capacity = u32::try_from(stage::flow_capacity())?;
+        let mut ebpf =
+            EbpfLoader::new().map_max_entries(map_name::FLOWS, capacity).load(OBJECT).context("load the object")?;
+        for name in [map_name::PROGRAM, map_name::PROGRAM_FRAGS, map_name::PROGRAM_L3] {
+            if name != map_name::PROGRAM_FRAGS || has_frags()? {
+                let program: &mut Xdp = ebpf.program_mut(name).context("no program of that name")?.try_into()?;
+                program.load().with_context(|| format!("the verifier, of {name}"))?;
+            }
+        }
+        let mut take = |name| ebpf.take_map(name).with_context(|| format!("the object has no map {name}"));
+        Ok(Self {
+            ports: take(map_name::PORTS)?.try_into()?,
+            services: take(map_name::SERVICES)?.try_into()?,
+            counters: take(map_name::COUNTERS)?.try_into()?,
+            flows: take(map_name::FLOWS)?.try_into()?,
+            opened: take(map_name::FLOWS_OPENED)?.try_into()?,
+            closed: take(map_name::FLOWS_CLOSED)?.try_into()?,
+            grants: take(map_name::GRANTS)?.try_into()?,
+            settings: take(map_name::SETTINGS)?.try_into()?,
+            ring: take(map_name::KNOCKS)?.try_into()?,
+            hosts: take(map_name::HOSTS)?.try_into()?,
+            destinations: take(map_name::DESTINATIONS)?.try_into()?,
+            always_allow: take(map_name::ALWAYS_ALLOW)?.try_into()?,
+            ebpf,
+        })
+    }
+
+    /// Puts `stage` into the maps, in place of whatever is there.
+    pub(crate) fn set(&mut self, stage: &Stage) -> Result<()> {
+        let tables = &stage.tables;
+        self.settings.set(0, settings(stage), 0)?;
+        self.set_rules(stage)?;
+        let prefixes = tables.destinations.clone().unwrap_or_default();
+        let (hosts, wide): (Vec<Prefix>, Vec<Prefix>) =
+            prefixes.into_iter().partition(|prefix| key_bits(prefix) == 128);
+        let hosts = hosts.iter().map(|host| (mapped(host.address), 1)).collect();
+        fill(&mut self.hosts, &hosts)?;
+        fill_prefixes(&mut self.destinations, &wide)?;
+        fill_prefixes(&mut self.always_allow, &tables.always_allow)?;
+        let grants =
+            tables.grants.iter().map(|(id, grant)| (grant_key(id), GrantValue::new(grant.end_ns, grant.generation)));
+        fill(&mut self.grants, &grants.collect())?;
+        fill(&mut self.opened, &tables.opened.iter().map(|(id, count)| (grant_key(id), *count)).collect())?;
+        fill(&mut self.closed, &tables.closed.iter().map(|(id, count)| (grant_key(id), *count)).collect())?;
+        fill(&mut self.flows, &tables.flows.iter().map(|(id, flow)| (flow_key(id), flow_value(flow))).collect())?;
+        while self.ring.next().is_some() {}
+        Ok(())
+    }
+
+    /// The rules of the stage in its slot, and in the idle one the opposite.
+    fn set_rules(&mut self, stage: &Stage) -> Result<()> {
+        let (slot, idle) = (stage.slot, stage.slot ^ 1);
+        for ((transport, port), service) in &stage.tables.ports {
+            self.ports.set(port_index(slot, protocol(*transport), *port), service, 0)?;
+            self.ports.set(port_index(idle, protocol(*transport), *port), 0, 0)?;
+        }
+        let any = stage.tables.services.keys().next().context("no services")?;
+        for transport in [Protocol::Tcp, Protocol::Udp] {
+            self.ports.set(port_index(slot, transport, FREE_PORT), 0, 0)?;
+            self.ports.set(port_index(idle, transport, FREE_PORT), any, 0)?;
+        }
+        for (number, service) in &stage.tables.services {
+            self.services.set(service_index(slot, *number), rule(service), 0)?;
+            self.services.set(service_index(idle, *number), ServiceRule::default(), 0)?;
+        }
+        Ok(())
+    }
+
+    /// Runs one frame; its XDP action.
+    pub(crate) fn run(&self, program: Program, frame: &[u8]) -> Result<u32> {
+        let name = match program {
+            Program::Ethernet => map_name::PROGRAM,
+            Program::Frags => map_name::PROGRAM_FRAGS,
+            Program::Ip => map_name::PROGRAM_L3,
+        };
+        let program: &Xdp = self.ebpf.program(name).context("no program of that name")?.try_into()?;
+        let options = TestRunOptions { data_in: Some(frame), repeat: 1, ..TestRunOptions::new() };
+        Ok(program.test_run(options).with_context(|| format!("run {} bytes", frame.len()))?.return_value)
+    }
+
+    /// One counter.
+    pub(crate) fn counter(&self, index: u32) -> Result<u64> {
+        Ok(self.counters.get(&index, 0)?.iter().sum())
+    }
+
+    /// Every counter of these services that is not zero, by index.
+    pub(crate) fn counters(&self, services: &[u32]) -> Result<BTreeMap<u32, u64>> {
+        let indices = services.iter().flat_map(|service| (0..SLOTS).map(|slot| counter_index(*service, slot)));
+        let all = indices.map(|index| Ok((index, self.counter(index)?))).collect::<Result<Vec<_>>>()?;
+        Ok(all.into_iter().filter(|(_, count)| *count != 0).collect())
+    }
+
+    /// The flow of `id`.
+    pub(crate) fn flow(&self, id: &FlowId) -> Result<Option<FlowValue>> {
+        found(self.flows.get(&flow_key(id), 0))
+    }
+
+    /// Puts the flow of `id` back, or removes it.
+    pub(crate) fn put_flow(&mut self, id: &FlowId, flow: Option<&Flow>) -> Result<()> {
+        match flow {
+            Some(flow) => self.flows.insert(flow_key(id), flow_value(flow), 0)?,
+            None if self.flow(id)?.is_some() => self.flows.remove(&flow_key(id))?,
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// Every flow, and how many were opened under each grant.
+    pub(crate) fn state(&self) -> Result<(BTreeMap<FlowKey, FlowValue>, BTreeMap<GrantKey, u64>)> {
+        Ok((self.flows.iter().collect::<Result<_, _>>()?, self.opened.iter().collect::<Result<_, _>>()?))
+    }
+
+    /// Takes the next record out of the ring.
+    pub(crate) fn knock(&mut self) -> Option<Vec<u8>> {
+        self.ring.next().map(|record| record.to_vec())
+    }
+}
+
+fn settings(stage: &Stage) -> Settings {
+    let tables = &stage.tables;
+    let is_wide = tables.destinations.iter().flatten().any(|prefix| key_bits(prefix) < 128);
+    let flags = [
+        (tables.destinations.is_none(), FLAG_ANY_DESTINATION),
+        (!tables.always_allow.is_empty(), FLAG_ALWAYS_ALLOW),
+        (tables.drops_tunnels, FLAG_DROP_TUNNELS),
+        (is_wide, FLAG_PREFIX_DESTINATIONS),
+    ];
+    Settings {
+        max_ttl_ns: tables.max_ttl_ns,
+        mode: if tables.audits { MODE_AUDIT } else { MODE_ENFORCE },
+        slot: stage.slot,
+        generation: tables.generation,
+        flags: flags.iter().filter(|(is_set, _)| *is_set).fold(0, |all, (_, flag)| all | flag),
+        knock_port: tables.knock_port.to_be_bytes(),
+        reserved: [0; 2],
+        flows_per_grant: u32::try_from(tables.flows_per_grant).unwrap_or(u32::MAX),
+    }
+}
+
+fn rule(service: &Service) -> ServiceRule {
+    let mask = |bits: u32| addr::mask(u8::try_from(bits).unwrap_or(128));
+    let flags = [
+        (service.has_tcp_flows, RULE_TCP_FLOWS),
+        (service.keeps_tcp, RULE_KEEP_TCP),
+        (service.keeps_udp, RULE_KEEP_UDP),
+    ];
+    ServiceRule {
+        mask_v4: mask(service.width[0] + V4_MAPPED_BITS),
+        mask_v6: mask(service.width[1]),
+        flags: flags.iter().filter(|(is_set, _)| *is_set).fold(0, |all, (_, flag)| all | flag),
+        reserved: 0,
+        flow_idle_ns: service.idle_ns,
+        flow_max_ns: service.max_ns,
+    }
+}
+
+const fn protocol(transport: Transport) -> Protocol {
+    match transport {
+        Transport::Tcp => Protocol::Tcp,
+        Transport::Udp => Protocol::Udp,
+    }
+}
+
+/// The 16 bytes of an address.
+pub(crate) fn mapped(address: IpAddr) -> Addr {
+    match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+        IpAddr::V6(v6) => v6.octets(),
+    }
+}
+
+fn key_bits(prefix: &Prefix) -> u32 {
+    prefix.bits + if prefix.address.is_ipv4() { V4_MAPPED_BITS } else { 0 }
+}
+
+/// The key of a grant in the maps.
+pub(crate) fn grant_key((prefix, service): &GrantId) -> GrantKey {
+    GrantKey::new(&mapped(prefix.address), &addr::mask(128), *service)
+}
+
+/// The key of a flow in the map.
+pub(crate) fn flow_key(id: &FlowId) -> FlowKey {
+    let protocol = match id.transport {
+        Transport::Tcp => 6,
+        Transport::Udp => 17,
+    };
+    let ((source, from), (destination, to)) = (id.source, id.destination);
+    FlowKey::new(mapped(source), from.to_be_bytes(), mapped(destination), to.to_be_bytes(), protocol)
+}
+
+/// A flow in the map.
+pub(crate) fn flow_value(flow: &Flow) -> FlowValue {
+    let state = if flow.is_established { STATE_ESTABLISHED } else { STATE_EMBRYONIC };
+    let flags = [(flow.is_closing, FLAG_CLOSING), (flow.is_adopted, FLAG_ADOPTED)];
+    FlowValue {
+        seen_ns: flow.seen_ns,
+        flags: flags.iter().filter(|(is_set, _)| *is_set).fold(0, |all, (_, flag)| all | flag),
+        ..FlowValue::new(flow.opened_ns, flow.service, flow.generation, state)
+    }
+}
+
+fn found<T>(result: Result<T, aya::maps::MapError>) -> Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(aya::maps::MapError::KeyNotFound) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Makes a map hold these entries and no others.
+fn fill<K: Pod + Ord, V: Pod + PartialEq>(map: &mut HashMap<MapData, K, V>, entries: &BTreeMap<K, V>) -> Result<()> {
+    let present = map.keys().collect::<Result<Vec<_>, _>>()?;
+    for key in present.iter().filter(|key| !entries.contains_key(key)) {
+        map.remove(key)?;
+    }
+    entries.iter().try_for_each(|(key, value)| map.insert(key, value, 0))?;
+    Ok(())
+}
+
+fn fill_prefixes<'a>(
+    trie: &mut LpmTrie<MapData, Addr, u32>,
+    prefixes: impl IntoIterator<Item = &'a Prefix>,
+) -> Result<()> {
+    let present = trie.keys().collect::<Result<Vec<_>, _>>()?;
+    present.iter().try_for_each(|key| trie.remove(key))?;
+    for prefix in prefixes {
+        trie.insert(&Key::new(key_bits(prefix), mapped(prefix.address)), 1, 0)?;
+    }
+    Ok(())
+}
