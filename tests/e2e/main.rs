@@ -20,6 +20,7 @@ mod reload;
 mod robust;
 mod safeguards;
 mod stage;
+mod time;
 mod traffic;
 mod trial;
 mod trial_run;
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
         issuers::trials(),
         lifecycle::trials(),
         overrun::trials(),
+        time::trials(),
         upgrade::trials(),
         reload::trials(),
         audit_mode::trials(),

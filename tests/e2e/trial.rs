@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 
 use anyhow::Result;
-use jpat_tests::{leftovers, privileges};
+use jpat_tests::{guest, leftovers, privileges};
 use libtest_mimic::{Completion, Failed, Trial};
 
 use crate::{Stage, config::Config};
@@ -18,6 +18,21 @@ pub(crate) fn on(
         let mut stage = Stage::new(config())?;
         body(&mut stage).map_err(|error| error.context(stage.evidence()))
     })
+}
+
+/// As [`on`], but in the guests of `cargo xtask vm` alone: it sets the clock, or suspends the machine.
+pub(crate) fn in_guest(
+    name: impl Into<String>,
+    config: impl FnOnce() -> Config + Send + 'static,
+    body: impl FnOnce(&mut Stage) -> Result<()> + Send + 'static,
+) -> Trial {
+    let name = name.into();
+    if !guest::is_guest() {
+        return Trial::ignorable_test(name, || {
+            Ok(Completion::ignored_with("it sets the clock or suspends: in the guests of `cargo xtask vm` alone"))
+        });
+    }
+    on(name, config, body)
 }
 
 /// A trial that builds what it needs.
