@@ -10,6 +10,7 @@ mod commands;
 mod config;
 mod disk;
 mod first_run;
+mod flows;
 mod harness;
 mod issuers;
 mod lifecycle;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         policy::trials(),
         issuers::trials(),
         lifecycle::trials(),
+        flows::trials(),
         reload::trials(),
         audit_mode::trials(),
         trial_run::trials(),
