@@ -11,6 +11,7 @@ mod config;
 mod disk;
 mod evasion;
 mod first_run;
+mod flows;
 mod harness;
 mod issuers;
 mod lifecycle;
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
         lifecycle::trials(),
         overrun::trials(),
         upgrade::trials(),
+        flows::trials(),
         reload::trials(),
         audit_mode::trials(),
         trial_run::trials(),
