@@ -21,6 +21,8 @@ pub mod forge;
 // What looks at it.
 pub mod probe;
 pub mod capture;
+pub mod wire;
+pub mod ears;
 pub mod metrics;
 pub mod stream;
 pub mod stranger;
@@ -28,6 +30,7 @@ pub mod wait;
 
 // Frames, and what must become of them.
 pub mod packet;
+pub mod crafted;
 pub mod vectors;
 pub mod evasion;
 pub mod world;
