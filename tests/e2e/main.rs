@@ -19,6 +19,7 @@ mod policy;
 mod reload;
 mod robust;
 mod safeguards;
+mod sessions;
 mod stage;
 mod traffic;
 mod trial;
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
         issuers::trials(),
         lifecycle::trials(),
         overrun::trials(),
+        sessions::trials(),
         upgrade::trials(),
         reload::trials(),
         audit_mode::trials(),
