@@ -11,6 +11,7 @@ pub mod cli;
 pub mod load;
 mod core;
 mod devices;
+mod flows;
 mod follower;
 mod lock;
 mod lockout;
@@ -21,6 +22,7 @@ mod reload;
 mod requests;
 mod runtime;
 mod sources;
+mod sweeper;
 mod watch;
 mod workers;
 
@@ -35,6 +37,7 @@ use jpat_common::{
 pub use self::lock::{Lock, LockError};
 use self::{
     core::Core,
+    flows::Flows,
     load::Loaded,
     runtime::Runtime,
     sources::{Listeners, Signals},
@@ -65,7 +68,7 @@ pub struct Options {
     pub trial: Option<Duration>,
     /// Take enforcement away at an orderly exit.
     pub detach_on_exit: bool,
-    /// Start even if that cuts the caller's own connection.
+    /// Start even if the caller could not connect again without a knock, or connections that stand would be cut.
     pub force: bool,
 }
 
@@ -138,11 +141,13 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
         started,
     );
     let audit = AuditLog::open(&config.audit)?;
-    let mut core = Core { gate, datapath, audit, metrics: Metrics::default(), usable, generation };
+    let mut core =
+        Core { gate, datapath, audit, metrics: Metrics::default(), usable, generation, flows: Flows::default() };
     let found = core.datapath.tables().grants()?;
     let rules_now = load::adoption_digests(&config);
     // A grant of a service whose rules changed while no controller ran was never allowed by them.
-    let mut adoptable = openings(&config, &snapshot.service_ids);
+    let openings = openings(&config, &snapshot.service_ids);
+    let mut adoptable = openings.clone();
     adoptable
         .retain(|opening| rules_now.get(&*opening.name).is_some_and(|now| services.is_unchanged(&opening.name, now)));
     core.gate.adopt(found, &adoptable, started);
@@ -150,7 +155,17 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
     let is_first = !core.datapath.adopted();
     let mut runtime =
         Runtime::prepare(runtime::Parts { options: options.clone(), snapshot, core, listeners, signals, started })?;
-    let plan = Plan { targets, rules, rules_now, config: &config, is_trial: options.trial.is_some() };
+    let plan = Plan {
+        targets,
+        rules,
+        rules_now,
+        openings,
+        adoptable,
+        config: &config,
+        is_trial: options.trial.is_some(),
+        begins_to_enforce: !was_enforcing && config.mode == Mode::Enforce,
+        force: options.force,
+    };
     if let Err(error) = bring_up(runtime.core(), plan, &mut services) {
         if is_first {
             // Nobody would be there to open what this closed.
@@ -172,15 +187,20 @@ struct Plan<'a> {
     targets: Vec<Target>,
     rules: Rules,
     rules_now: BTreeMap<String, String>,
+    openings: Vec<Opening>,
+    /// Services whose rules are those under which an earlier controller let anybody in.
+    adoptable: Vec<Opening>,
     config: &'a Config,
     is_trial: bool,
+    begins_to_enforce: bool,
+    force: bool,
 }
 
 /// See the module's order.
 fn bring_up(core: &mut Core, plan: Plan<'_>, services: &mut store::Services) -> anyhow::Result<()> {
-    let Plan { targets, rules, rules_now, config, is_trial } = plan;
+    let Plan { targets, rules, rules_now, openings, adoptable, config, is_trial, begins_to_enforce, force } = plan;
     let (is_shared, older) = (core.datapath.is_shared(), core.datapath.migrated_from());
-    let prepared = core.datapath.tables_mut().prepare(rules)?;
+    let prepared = core.datapath.tables_mut().prepare(rules.clone())?;
     let switch = || -> anyhow::Result<()> {
         core.datapath.attach_new(&targets, config.listen.attach)?;
         if is_shared {
@@ -188,12 +208,24 @@ fn bring_up(core: &mut Core, plan: Plan<'_>, services: &mut store::Services) -> 
         }
         // What was not adopted goes before the ports of its service can mean something else.
         core.settle();
+        let left = core.reconcile_flows(&rules, &adoptable).context("taking flows over")?;
+        if left > 0 {
+            tracing::info!("{left} flows of an earlier controller go on");
+        }
         services.settle(rules_now)?;
+        if begins_to_enforce {
+            core.adopt_or_refuse(&rules, &openings, Some(&prepared), force)?;
+        }
+        core.datapath.tables_mut().look_up_flows(&core.flows.adopted, Some(&prepared))?;
         Ok(core.datapath.tables_mut().switch(&prepared, mode_number(config.mode), core.generation)?)
     };
     if let Err(error) = switch() {
         core.datapath.tables_mut().abandon(prepared)?;
         return Err(error);
+    }
+    if begins_to_enforce {
+        // Those that came about between the first look and the switch.
+        core.adopt_or_refuse(&rules, &openings, None, true)?;
     }
     core.datapath.tables_mut().finish(prepared)?;
     if !is_shared {
@@ -277,13 +309,7 @@ fn rules(config: &Config, ids: &load::ServiceIds) -> anyhow::Result<Rules> {
     };
     let services = config.services.iter().filter_map(|service| {
         let id = *ids.get(&service.name)?;
-        Some(tables::Service {
-            id,
-            ports: service.ports.clone(),
-            prefix: service.prefix,
-            has_tcp_flows: false,
-            sessions: service.sessions,
-        })
+        Some(tables::Service { id, ports: service.ports.clone(), prefix: service.prefix, sessions: service.sessions })
     });
     Ok(Rules {
         services: services.collect(),

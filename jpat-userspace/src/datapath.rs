@@ -9,6 +9,7 @@ pub mod attacher;
 pub mod counters;
 pub mod error;
 pub mod exposure;
+pub mod flows;
 pub mod interfaces;
 pub mod ipsec;
 mod migrate;
@@ -16,6 +17,7 @@ mod netlink;
 pub mod object;
 pub mod pins;
 pub mod ring;
+pub mod sock_diag;
 pub mod tables;
 
 use aya::EbpfLoader;
@@ -162,6 +164,14 @@ impl DataPath {
     /// The maps, for writing.
     pub const fn tables_mut(&mut self) -> &mut Tables {
         &mut self.tables
+    }
+
+    /// The maps of flows, to be read by another thread.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn flow_reader(&self) -> Result<flows::FlowReader, DataPathError> {
+        self.tables.flow_reader(self.flow_capacity)
     }
 
     /// The knock ring; `None` after the first call.

@@ -75,6 +75,17 @@ pub enum DataPathError {
         /// What the system said.
         source: MapError,
     },
+    /// A map that changed faster than it could be read.
+    #[error("map {0} changed faster than it could be read")]
+    Restless(&'static str),
+    /// No second descriptor of a map.
+    #[error("opening a map a second time")]
+    Descriptors(#[source] io::Error),
+    /// The host's sockets cannot be read.
+    #[error(
+        "this host's TCP connections cannot be read: {0}\n  remedy: `modprobe tcp_diag`, or a kernel with CONFIG_INET_DIAG"
+    )]
+    Sockets(io::Error),
     /// The devices cannot be listed.
     #[error("listing the network devices")]
     Devices(#[source] io::Error),
