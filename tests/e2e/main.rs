@@ -20,6 +20,7 @@ mod policy;
 mod reload;
 mod robust;
 mod safeguards;
+mod sessions;
 mod stage;
 mod traffic;
 mod trial;
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
         issuers::trials(),
         lifecycle::trials(),
         overrun::trials(),
+        sessions::trials(),
         upgrade::trials(),
         flows::trials(),
         reload::trials(),

@@ -23,6 +23,7 @@ pub mod probe;
 pub mod capture;
 pub mod wire;
 pub mod ears;
+pub mod transfer;
 pub mod metrics;
 pub mod stream;
 pub mod stranger;
