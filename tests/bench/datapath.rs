@@ -108,10 +108,10 @@ pub(crate) fn stay_on(cpu: usize) -> Result<()> {
 pub(crate) fn machine() -> Result<String> {
     let read = |path| std::fs::read_to_string(path).with_context(|| format!("read {path}"));
     let cpuinfo = read("/proc/cpuinfo")?;
-    let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": ")).unwrap_or_default().1;
-    let jit = read("/proc/sys/net/core/bpf_jit_enable").map_or("unknown", |value| {
-        if value.trim() == "0" { "off" } else { "on" }
-    });
+    let model =
+        cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": ")).unwrap_or_default().1;
+    let jit = read("/proc/sys/net/core/bpf_jit_enable")
+        .map_or("unknown", |value| if value.trim() == "0" { "off" } else { "on" });
     Ok(format!(
         "Linux {}, {model}, {} CPUs, BPF JIT {jit}, load {}",
         read("/proc/sys/kernel/osrelease")?.trim(),

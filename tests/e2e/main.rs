@@ -9,17 +9,21 @@ mod bad_input;
 mod commands;
 mod config;
 mod disk;
+mod evasion;
 mod first_run;
 mod harness;
 mod issuers;
 mod lifecycle;
+mod overrun;
 mod policy;
 mod reload;
 mod robust;
 mod safeguards;
 mod stage;
+mod traffic;
 mod trial;
 mod trial_run;
+mod upgrade;
 
 use std::process::ExitCode;
 
@@ -38,6 +42,7 @@ fn main() -> ExitCode {
         std::process::exit(130);
     });
     let shared = bad_input::Shared::default();
+    let evasion = evasion::Shared::default();
     let trials: Vec<Trial> = [
         harness::trials(),
         access::trials(),
@@ -45,6 +50,8 @@ fn main() -> ExitCode {
         policy::trials(),
         issuers::trials(),
         lifecycle::trials(),
+        overrun::trials(),
+        upgrade::trials(),
         reload::trials(),
         audit_mode::trials(),
         trial_run::trials(),
@@ -54,11 +61,13 @@ fn main() -> ExitCode {
         first_run::trials(),
         commands::trials(),
         bad_input::trials(&shared),
+        evasion::trials(&evasion),
     ]
     .into_iter()
     .flatten()
     .collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
     shared.end();
+    evasion.end();
     conclusion.exit_code()
 }

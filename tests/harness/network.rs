@@ -66,7 +66,8 @@ pub struct Network {
     pub client: NetNs,
     /// Who does not.
     pub stranger: NetNs,
-    _switch: NetNs,
+    /// What joins them; its ports are called like them.
+    pub switch: NetNs,
 }
 
 impl Network {
@@ -80,7 +81,7 @@ impl Network {
         let host = plug(&switch, prefix, "host", Member::Host)?;
         let client = plug(&switch, prefix, "client", Member::Client)?;
         let stranger = plug(&switch, prefix, "stranger", Member::Stranger)?;
-        Ok(Self { host, client, stranger, _switch: switch })
+        Ok(Self { host, client, stranger, switch })
     }
 
     /// The namespace of one of the three.
