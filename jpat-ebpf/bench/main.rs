@@ -64,8 +64,28 @@ mod program {
             return XDP_ABORTED;
         };
         // SAFETY: `headers` are inside the frame, which is this run's alone.
-        let &mut [_, _, _, _, _, _, n0, n1, n2, n3, next, .., ref mut s0, ref mut s1, ref mut s2, ref mut s3, _, _, _, _] =
-            unsafe { &mut *headers };
+        let &mut [
+            _,
+            _,
+            _,
+            _,
+            _,
+            _,
+            n0,
+            n1,
+            n2,
+            n3,
+            next,
+            ..,
+            ref mut s0,
+            ref mut s1,
+            ref mut s2,
+            ref mut s3,
+            _,
+            _,
+            _,
+            _,
+        ] = unsafe { &mut *headers };
         let number = random(u32::from_le_bytes([n0, n1, n2, n3]));
         [*s0, *s1, *s2, *s3] = (0x0a00_0000 | number).to_be_bytes();
         // SAFETY: the kernel checks index and program; a failed call comes back here.

@@ -104,10 +104,10 @@ fn stay_on(cpu: usize) -> Result<()> {
 fn about(options: &Options) -> Result<String> {
     let read = |path| std::fs::read_to_string(path).with_context(|| format!("read {path}"));
     let cpuinfo = read("/proc/cpuinfo")?;
-    let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": ")).unwrap_or_default().1;
-    let jit = read("/proc/sys/net/core/bpf_jit_enable").map_or("unknown", |value| {
-        if value.trim() == "0" { "off" } else { "on" }
-    });
+    let model =
+        cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": ")).unwrap_or_default().1;
+    let jit = read("/proc/sys/net/core/bpf_jit_enable")
+        .map_or("unknown", |value| if value.trim() == "0" { "off" } else { "on" });
     Ok(format!(
         "Linux {}, {model}, CPU {} of {}, BPF JIT {jit}, load {}\n{} rounds of {} packets a row; ns per packet: median (least to greatest)",
         read("/proc/sys/kernel/osrelease")?.trim(),

@@ -8,6 +8,7 @@ mod audit_mode;
 mod bad_input;
 mod commands;
 mod config;
+mod devices;
 mod disk;
 mod first_run;
 mod harness;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         harness::trials(),
         access::trials(),
         addresses::trials(),
+        devices::trials(),
         policy::trials(),
         issuers::trials(),
         lifecycle::trials(),

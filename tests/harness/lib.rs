@@ -20,6 +20,8 @@ pub mod forge;
 // What looks at it.
 pub mod probe;
 pub mod capture;
+pub mod wire;
+pub mod tun;
 pub mod metrics;
 pub mod wait;
 

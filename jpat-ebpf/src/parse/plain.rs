@@ -19,8 +19,7 @@ const PROTOCOL_UDP: u8 = 17;
 #[inline(always)]
 pub(super) fn parse<'a>(frame: &Cursor<'a>) -> Option<Packet<'a>> {
     // The shortest: IPv4 and UDP.
-    let &[_, _, _, _, _, _, _, _, _, _, _, _, type0, type1, version, ..] =
-        frame.peek::<{ ETHERNET + IPV4 + UDP }>()?;
+    let &[_, _, _, _, _, _, _, _, _, _, _, _, type0, type1, version, ..] = frame.peek::<{ ETHERNET + IPV4 + UDP }>()?;
     match ([type0, type1], version) {
         ([0x08, 0x00], 0x45) => ipv4(frame),
         ([0x86, 0xdd], 0x60..=0x6f) => ipv6(frame),

@@ -105,14 +105,21 @@ impl<'a> Plan<'a> {
             ours("jpat: grant", v4(GRANTED.v4, HOST4, TCP, 0, &tcp(WEB_PORT, SYN, &[])), XDP_PASS),
             ours("jpat: grant, IPv6", v6(GRANTED.v6, TCP, &tcp(WEB_PORT, SYN, &[])), XDP_PASS),
             Row { subject: keeping, ..ours(FLOW, v4(GRANTED.v4, HOST4, TCP, 0, &tcp(WEB_PORT, ACK, &[])), XDP_PASS) },
-            Row { subject: keeping, ..ours("jpat: flow, IPv6", v6(GRANTED.v6, TCP, &tcp(WEB_PORT, ACK, &[])), XDP_PASS) },
+            Row {
+                subject: keeping,
+                ..ours("jpat: flow, IPv6", v6(GRANTED.v6, TCP, &tcp(WEB_PORT, ACK, &[])), XDP_PASS)
+            },
             Row {
                 subject: keeping,
                 ..ours("jpat: grant, SYN on a flow", v4(GRANTED.v4, HOST4, TCP, 0, &tcp(WEB_PORT, SYN, &[])), XDP_PASS)
             },
             Row {
                 subject: keeping,
-                ..ours("jpat: drop, ACK without a flow", v4(STRANGER.v4, HOST4, TCP, 0, &tcp(WEB_PORT, ACK, &[])), XDP_DROP)
+                ..ours(
+                    "jpat: drop, ACK without a flow",
+                    v4(STRANGER.v4, HOST4, TCP, 0, &tcp(WEB_PORT, ACK, &[])),
+                    XDP_DROP,
+                )
             },
             ours("jpat: unprotected port", v4(STRANGER.v4, HOST4, TCP, 0, &tcp(FREE_PORT, SYN, &[])), XDP_PASS),
             ours("jpat: unprotected port, IPv6", v6(STRANGER.v6, TCP, &tcp(FREE_PORT, SYN, &[])), XDP_PASS),
