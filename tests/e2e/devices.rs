@@ -19,10 +19,7 @@ use jpat_tests::{
     probe::{self, Port},
     wait::{self, PATIENCE},
 };
-use jpat_userspace::{
-    clock::BootTime,
-    datapath::interfaces::{self, Device},
-};
+use jpat_userspace::datapath::interfaces::{self, Device};
 use libtest_mimic::Trial;
 use serde_json::Value;
 
@@ -119,20 +116,19 @@ fn wait_attached(stage: &Stage, name: &str) -> Result<Device> {
     })
 }
 
-/// How long a device that is about to appear is without a program, seen as often as the kernel can be asked.
+/// How long a device that is about to appear is without a program, from when its name is known: that can be asked
+/// without the lock that others need to change devices.
 fn watch_window(stage: &Stage, name: &str) -> Result<Duration> {
     stage.net.host.run(|| {
         let deadline = wait::now().after(PATIENCE);
-        let mut appeared: Option<BootTime> = None;
+        while nix::net::if_::if_nametoindex(name).is_err() {
+            ensure!(wait::now() < deadline, "{name} does not appear");
+        }
+        let appeared = wait::now();
         while wait::now() < deadline {
             let found = interfaces::list()?.into_iter().find(|device| device.name == name);
-            match (found, appeared) {
-                (Some(device), _) if !device.xdp_programs.is_empty() => {
-                    let now = wait::now();
-                    return Ok(appeared.unwrap_or(now).until(now));
-                }
-                (Some(_), None) => appeared = Some(wait::now()),
-                (Some(_), Some(_)) | (None, _) => {}
+            if found.is_some_and(|device| !device.xdp_programs.is_empty()) {
+                return Ok(appeared.until(wait::now()));
             }
         }
         anyhow::bail!("no program on {name}")

@@ -136,16 +136,16 @@ fn p2_a_change_is_looked_at_at_once_and_a_storm_is_coalesced() {
         devices.handle_end(seen, None, began, ended);
     };
     look(&mut devices, at(0), at(0));
-    assert_eq!(devices.poll_timeout(), at(1000), "without a message");
-    devices.handle_change(at(500));
-    assert_eq!(devices.poll_timeout(), at(500));
-    look(&mut devices, at(500), at(510));
-    for change in 510..550 {
+    assert_eq!(devices.poll_timeout(), at(250), "without a message");
+    devices.handle_change(at(200));
+    assert_eq!(devices.poll_timeout(), at(200));
+    look(&mut devices, at(200), at(210));
+    for change in 210..250 {
         devices.handle_change(at(change));
-        assert_eq!(devices.poll_timeout(), at(550), "four times the 10 ms that it took");
+        assert_eq!(devices.poll_timeout(), at(250), "four times the 10 ms that it took");
     }
-    look(&mut devices, at(550), at(650));
-    assert_eq!(devices.poll_timeout(), at(5650), "a fiftieth of the time");
+    look(&mut devices, at(250), at(300));
+    assert_eq!(devices.poll_timeout(), at(10_300), "a two-hundredth of the time");
 }
 
 #[test]
@@ -153,7 +153,7 @@ fn p2_devices_that_cannot_be_listed_are_an_alarm() {
     let mut devices = Devices::new(at(0));
     devices.handle_blindness("no".to_owned(), at(0), at(0));
     assert!(devices.unready()[0].contains("not known: no"));
-    assert_eq!(devices.poll_timeout(), at(1000));
+    assert_eq!(devices.poll_timeout(), at(250));
     let listen = listen(r#"["eth0"]"#);
     orders(&mut devices, &[device(2, "eth0", true)], &[attached(2, "eth0")], &listen, at(1000));
     assert!(devices.unready().is_empty());
