@@ -30,13 +30,13 @@ pub enum Request {
     Mode {
         /// `enforce` or `audit`.
         mode: ModeName,
-        /// Even if that cuts the sender's own connection.
+        /// Even if the sender could not connect again without a knock, or connections that stand would be cut.
         #[serde(default)]
         force: bool,
     },
     /// Ends a trial: what is attached stays.
     Confirm,
-    /// Every live grant.
+    /// Every live grant, and those whose flows outlived them.
     GrantsList,
     /// Opens a service by hand.
     GrantsAdd {
@@ -115,6 +115,9 @@ pub enum Response {
     Grants {
         /// In the order of source and service.
         grants: Vec<Grant>,
+        /// Grants that have ended, and whose flows have not.
+        #[serde(default)]
+        outlived: Vec<Grant>,
     },
     /// To [`Request::GrantsAdd`].
     Added {
@@ -125,6 +128,9 @@ pub enum Response {
     Revoked {
         /// How many.
         count: usize,
+        /// Of how many more, which had ended before, the flows were ended.
+        #[serde(default)]
+        outlived: usize,
     },
     /// To [`Request::GrantsFlush`].
     Flushed {
@@ -161,6 +167,9 @@ pub struct Grant {
     pub until: String,
     /// Seconds left, rounded down.
     pub seconds_left: u64,
+    /// Flows from the source prefix to the service, whoever opened them, as last seen.
+    #[serde(default)]
+    pub flows: usize,
 }
 
 /// How a controller stands.
@@ -198,6 +207,12 @@ pub struct Status {
     pub grants: usize,
     /// Most live grants.
     pub grants_capacity: u32,
+    /// Flows, as last seen.
+    #[serde(default)]
+    pub flows: usize,
+    /// Most flows.
+    #[serde(default)]
+    pub flows_capacity: u32,
     /// What is protected.
     pub services: Vec<Service>,
     /// Whose tokens count.

@@ -39,7 +39,7 @@ enum Command {
     Mode {
         /// The mode, until the next reload or restart
         mode: admin::Mode,
-        /// Even if that cuts your own connection
+        /// Even if you could not connect again without a knock, or connections that stand would be cut
         #[arg(long)]
         force: bool,
         #[command(flatten)]

@@ -10,7 +10,9 @@ mod admission;
 mod clock_offset;
 mod command;
 mod grants;
+mod flows;
 mod lease;
+mod outlived;
 mod replay;
 mod sampler;
 
@@ -18,12 +20,13 @@ mod sampler;
 mod tests;
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
 
-pub use command::{Accepted, Command, Settings};
+pub use command::{Accepted, Command, FlowsOf, Settings};
+pub use flows::Revoked;
 use jpat_common::grant::GrantKey;
 pub use lease::{GrantView, Selector};
 
@@ -31,6 +34,7 @@ use self::{
     admission::Admission,
     grants::{Change, Grants, LeaseId},
     lease::{Holder, Lease},
+    outlived::Outlived,
     replay::Replay,
     sampler::Sampler,
 };
@@ -57,6 +61,9 @@ pub struct Gate {
     sampler: Sampler,
     replay: Replay,
     grants: Grants,
+    outlived: Outlived,
+    /// How many flows each key has, as last seen.
+    flows: BTreeMap<GrantKey, usize>,
     tick: Option<BootTime>,
     commands: VecDeque<Command>,
 }
@@ -75,6 +82,8 @@ impl Gate {
             sampler: Sampler::new(),
             replay: Replay::new(limits.replay_entries, once_since),
             grants: Grants::new(generation),
+            outlived: Outlived::new(limits.flows as usize),
+            flows: BTreeMap::new(),
             tick: None,
             commands: VecDeque::new(),
         }
@@ -128,7 +137,7 @@ impl Gate {
     /// stays used up, because it was seen on the wire.
     pub fn write_failed(&mut self, key: GrantKey, now: Now) {
         let leases = self.grants.leases_of(key);
-        self.end(leases, |lease| admin::revoked(lease, Revocation::WriteFailed, now));
+        self.end(leases, |lease| admin::revoked(lease, Revocation::WriteFailed, now), now);
         self.commands.push_back(Command::Refused(Refusal::WriteFailed));
     }
 
@@ -150,6 +159,12 @@ impl Gate {
     /// The next thing to do, if any.
     pub fn next_command(&mut self) -> Option<Command> {
         self.commands.pop_front()
+    }
+
+    /// Whether somebody holds the grant of this key.
+    #[must_use]
+    pub fn is_held(&self, key: GrantKey) -> bool {
+        self.grants.is_held(key)
     }
 
     /// Entries in the grant map.
@@ -221,15 +236,22 @@ impl Gate {
     fn settle(&mut self, now: Now) {
         let shortened = self.grants.shorten(now);
         let ended = self.grants.ended(now.boot);
-        self.end(ended, |lease| lease.event(Kind::Expired, now));
+        self.end(ended, |lease| lease.event(Kind::Expired, now), now);
         for key in shortened {
             let change = self.grants.write_back(key);
             self.push_change(change, None);
         }
     }
 
+    /// Ends leases whose flows go on.
+    fn end(&mut self, leases: Vec<LeaseId>, event: impl Fn(&Lease) -> Event, now: Now) {
+        for lease in self.take(leases, event) {
+            self.outlived.add(lease, now.boot);
+        }
+    }
+
     /// Takes leases away, tells the map, then the log.
-    fn end(&mut self, leases: Vec<LeaseId>, event: impl Fn(&Lease) -> Event) -> usize {
+    fn take(&mut self, leases: Vec<LeaseId>, event: impl Fn(&Lease) -> Event) -> Vec<Lease> {
         let removed: Vec<_> = leases.into_iter().filter_map(|id| self.grants.remove(id)).collect();
         let keys: BTreeSet<_> = removed.iter().map(|lease| lease.key).collect();
         for key in keys {
@@ -242,7 +264,7 @@ impl Gate {
         if self.grants.is_empty() {
             self.tick = None;
         }
-        removed.len()
+        removed
     }
 
     fn schedule(&mut self, now: Now) {

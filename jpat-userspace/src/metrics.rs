@@ -29,6 +29,10 @@ pub struct View {
     pub grants: usize,
     /// Most live grants.
     pub capacity: u32,
+    /// Flows, as last seen.
+    pub flows: usize,
+    /// Most flows.
+    pub flows_capacity: u32,
     /// Issuer and age of its keys in seconds.
     pub key_ages: Vec<(String, f64)>,
     /// Knocks that found the ring full.
@@ -136,6 +140,8 @@ impl Collector for Scrape {
         let gauges = [
             ("grants", "Live grants", view.grants as u64),
             ("grants_capacity", "Most live grants", u64::from(view.capacity)),
+            ("flows", "Connections in the flow map, as last seen", view.flows as u64),
+            ("flows_capacity", "Most connections in the flow map", u64::from(view.flows_capacity)),
             ("config_generation", "Loads of the configuration", view.config_generation),
             ("config_reload_ok", "Whether the last reload succeeded", u64::from(view.reload_ok)),
             ("enforcing", "Whether packets are dropped", u64::from(view.enforcing)),
@@ -162,6 +168,8 @@ mod tests {
             packets: vec![("web".into(), count)],
             key_ages: vec![("corp".into(), 1.5)],
             grants: 3,
+            flows: 5,
+            flows_capacity: 9,
             devices: vec![("exposed", 2)],
             restored: 4,
             ..View::default()
@@ -178,6 +186,8 @@ mod tests {
             "jpat_restored_total 4",
             "jpat_grants 3",
             "jpat_grants_capacity 0",
+            "jpat_flows 5",
+            "jpat_flows_capacity 9",
             "jpat_knock_seconds_count 1",
             r#"jpat_knock_seconds_bucket{le="0.0004"} 1"#,
             r#"jpat_knock_seconds_bucket{le="0.0002"} 0"#,

@@ -10,17 +10,21 @@ mod commands;
 mod config;
 mod devices;
 mod disk;
+mod evasion;
 mod first_run;
 mod harness;
 mod issuers;
 mod lifecycle;
+mod overrun;
 mod policy;
 mod reload;
 mod robust;
 mod safeguards;
 mod stage;
+mod traffic;
 mod trial;
 mod trial_run;
+mod upgrade;
 
 use std::process::ExitCode;
 
@@ -39,6 +43,7 @@ fn main() -> ExitCode {
         std::process::exit(130);
     });
     let shared = bad_input::Shared::default();
+    let evasion = evasion::Shared::default();
     let trials: Vec<Trial> = [
         harness::trials(),
         access::trials(),
@@ -47,6 +52,8 @@ fn main() -> ExitCode {
         policy::trials(),
         issuers::trials(),
         lifecycle::trials(),
+        overrun::trials(),
+        upgrade::trials(),
         reload::trials(),
         audit_mode::trials(),
         trial_run::trials(),
@@ -56,11 +63,13 @@ fn main() -> ExitCode {
         first_run::trials(),
         commands::trials(),
         bad_input::trials(&shared),
+        evasion::trials(&evasion),
     ]
     .into_iter()
     .flatten()
     .collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
     shared.end();
+    evasion.end();
     conclusion.exit_code()
 }

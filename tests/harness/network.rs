@@ -66,7 +66,8 @@ pub struct Network {
     pub client: NetNs,
     /// Who does not.
     pub stranger: NetNs,
-    switch: NetNs,
+    /// What joins them; its ports are called like them.
+    pub switch: NetNs,
 }
 
 impl Network {

@@ -82,8 +82,10 @@ pub enum Kind {
     Denied,
     /// A lease ended by itself.
     Expired,
-    /// A lease was ended.
+    /// A lease was ended, or the flows of one that had ended before.
     Revoked,
+    /// Connections that stood when enforcement began became flows.
+    Adopted,
 }
 
 /// Why a lease was ended.

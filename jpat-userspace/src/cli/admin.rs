@@ -34,7 +34,7 @@ pub(super) enum Mode {
 /// `jpat grants`
 #[derive(Subcommand, Debug)]
 pub(super) enum Grants {
-    /// Every live grant
+    /// Every live grant, and those whose flows outlived them
     List {
         #[command(flatten)]
         asking: Asking,
@@ -51,7 +51,7 @@ pub(super) enum Grants {
         #[command(flatten)]
         asking: Asking,
     },
-    /// Take grants back; what is not named matches all
+    /// Take grants back and end their flows, also where the grant has ended; what is not named matches all
     #[command(group = clap::ArgGroup::new("which").required(true).multiple(true))]
     Revoke {
         /// Of these sources
@@ -66,7 +66,7 @@ pub(super) enum Grants {
         #[command(flatten)]
         asking: Asking,
     },
-    /// Take every grant back, in one step
+    /// Take every grant back and end every flow, in one step
     Flush {
         #[command(flatten)]
         asking: Asking,
@@ -132,31 +132,41 @@ fn text(response: &Response) -> String {
             format!("mode {} until the next reload or restart (`mode` in the configuration stays)", name(*mode))
         }
         Response::Confirmed => "confirmed: enforcement stays, whatever happens to the controller".to_owned(),
-        Response::Grants { grants } if grants.is_empty() => "no live grants".to_owned(),
-        Response::Grants { grants } => table(
-            &["SOURCE", "SERVICE", "PRINCIPAL", "LEFT", "UNTIL"],
-            grants.iter().map(|grant| {
-                let Grant { source, service, principal, until, seconds_left, .. } = grant;
-                vec![
-                    source.clone(),
-                    service.clone(),
-                    output::printable(principal),
-                    format!("{seconds_left} s"),
-                    until.clone(),
-                ]
-            }),
-        ),
+        Response::Grants { grants, outlived } => grants_text(grants, outlived),
         Response::Added { grant } => format!("{} opened for {} until {}", grant.service, grant.source, grant.until),
-        Response::Revoked { count: 0 } => "nothing matched".to_owned(),
-        Response::Revoked { count: 1 } => "1 grant revoked".to_owned(),
-        Response::Revoked { count } => format!("{count} grants revoked"),
-        Response::Flushed { generation } => format!("all grants revoked (generation {generation})"),
+        Response::Revoked { count: 0, outlived: 0 } => "nothing matched".to_owned(),
+        Response::Revoked { count, outlived } => {
+            let mut text = plural(*count, "grant revoked", "grants revoked");
+            if *outlived > 0 {
+                text += &format!(", and the flows of {outlived} that had ended before");
+            }
+            text
+        }
+        Response::Flushed { generation } => format!("all grants and flows revoked (generation {generation})"),
         Response::Reloaded { mode, warnings } if warnings.is_empty() => format!("reloaded, mode {}", name(*mode)),
         Response::Reloaded { mode, warnings } => {
             format!("reloaded, mode {}, with warnings:\n{}", name(*mode), warnings.join("\n"))
         }
         Response::Refused { message } => message.clone(),
     }
+}
+
+fn grants_text(grants: &[Grant], outlived: &[Grant]) -> String {
+    let row = |grant: &Grant, more: [String; 2]| {
+        let Grant { source, service, principal, flows, .. } = grant;
+        let [left, until] = more;
+        vec![source.clone(), service.clone(), output::printable(principal), flows.to_string(), left, until]
+    };
+    if grants.is_empty() && outlived.is_empty() {
+        return "no live grants".to_owned();
+    }
+    let live = grants.iter().map(|grant| row(grant, [format!("{} s", grant.seconds_left), grant.until.clone()]));
+    let ended = outlived.iter().map(|grant| row(grant, ["ended".to_owned(), grant.until.clone()]));
+    table(&["SOURCE", "SERVICE", "PRINCIPAL", "FLOWS", "LEFT", "UNTIL"], live.chain(ended))
+}
+
+fn plural(count: usize, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
 }
 
 /// A host of containers has devices by the hundred.
@@ -197,6 +207,7 @@ fn status_text(status: &Status) -> String {
         lines.push(format!("issuer      {} {} keys, {age}{error}", issuer.name, issuer.keys));
     }
     lines.push(format!("grants      {} of {}", status.grants, status.grants_capacity));
+    lines.push(format!("flows       {} of {}", status.flows, status.flows_capacity));
     lines.extend(status.alarms.iter().map(|alarm| format!("ALARM       {alarm}")));
     lines.join("\n")
 }

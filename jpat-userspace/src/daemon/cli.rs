@@ -50,7 +50,7 @@ enum Command {
         /// Take enforcement away at an orderly exit
         #[arg(long)]
         detach_on_exit: bool,
-        /// Start even if that cuts your own connection
+        /// Start even if you could not connect again without a knock, or connections that stand would be cut
         #[arg(long)]
         force: bool,
     },

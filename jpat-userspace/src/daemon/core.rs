@@ -1,10 +1,13 @@
 //! What changes the data path: the gate's decisions, executed.
 
+use std::collections::BTreeSet;
+
 use jpat_common::{
     reason::DropReason,
     settings::{FLAG_ANY_DESTINATION, MODE_AUDIT, Settings},
 };
 
+use super::flows::Flows;
 use crate::{
     audit::AuditLog,
     clock,
@@ -24,11 +27,14 @@ pub(super) struct Core {
     pub(super) usable: u32,
     /// Live generation.
     pub(super) generation: u32,
+    pub(super) flows: Flows,
 }
 
 impl Core {
-    /// Executes what the gate wants done.
+    /// Executes what the gate wants done. Flows are ended last, in one walk, when the grants that might open more are
+    /// gone.
     pub(super) fn settle(&mut self) {
+        let mut ending = BTreeSet::new();
         while let Some(command) = self.gate.next_command() {
             match command {
                 Command::Write { key, value, knock } => match self.datapath.tables_mut().write_grant(&key, &value) {
@@ -48,6 +54,9 @@ impl Core {
                         tracing::error!("deleting a grant: {error:#}");
                     }
                 }
+                Command::EndFlows(which) => {
+                    ending.insert(which);
+                }
                 Command::SetGeneration(generation) => {
                     self.generation = generation;
                     if let Err(error) = self.write_settings(|settings| settings.generation = generation) {
@@ -57,6 +66,9 @@ impl Core {
                 Command::Refused(refusal) => self.metrics.refused(refusal),
                 Command::Audit(event) => self.audit.write(&event),
             }
+        }
+        if !ending.is_empty() {
+            self.end_flows(&ending);
         }
     }
 
@@ -103,6 +115,8 @@ impl Core {
             packets: counts.into_iter().map(|count| (name(count.service), count)).collect(),
             grants: self.gate.entries(),
             capacity: self.usable,
+            flows: self.flows.count,
+            flows_capacity: self.datapath.flow_capacity(),
             key_ages: snapshot
                 .config
                 .issuers

@@ -1,4 +1,5 @@
-//! Whether enforcement would cut the connection through which it was asked for.
+//! Whether enforcement would shut out whoever asked for it. The connection itself is adopted and goes on; the next one
+//! would need a knock.
 
 use std::{
     fs,
@@ -10,13 +11,13 @@ use ipnet::IpNet;
 use super::Options;
 use crate::config::{Config, Protocol};
 
-/// Refuses a start that begins to enforce and would cut the caller's own SSH connection. A trial rolls back by itself, so
-/// it goes on with a warning.
+/// Refuses a start that begins to enforce where the caller is logged in over SSH to a port that would be closed to it. A
+/// trial rolls back by itself, so it goes on with a warning.
 ///
 /// # Errors
 /// Names the connection and the ways out.
 pub(super) fn check_start(config: &Config, options: &Options) -> anyhow::Result<()> {
-    let Some(what) = would_cut(config, std::process::id()) else { return Ok(()) };
+    let Some(what) = would_shut_out(config, std::process::id()) else { return Ok(()) };
     if options.force || options.trial.is_some() {
         tracing::warn!("{what}");
         return Ok(());
@@ -26,11 +27,14 @@ pub(super) fn check_start(config: &Config, options: &Options) -> anyhow::Result<
     )
 }
 
-/// Says which connection of `process` enforcement would cut, if any: SSH to a protected port from an address that is not
-/// always allowed.
-pub(super) fn would_cut(config: &Config, process: u32) -> Option<String> {
+/// Says which connection of `process` could not be made again under enforcement without a knock, if any: SSH to a
+/// protected port from an address that is not always allowed.
+pub(super) fn would_shut_out(config: &Config, process: u32) -> Option<String> {
     let Connection { peer, local } = connection_of(process).filter(|connection| is_cut(config, connection))?;
-    Some(format!("your own connection from {peer} to port {} has no grant and would be cut", local.port()))
+    Some(format!(
+        "your own connection from {peer} to port {} has no grant: it would go on, but a new one would need a knock",
+        local.port()
+    ))
 }
 
 /// The address from which the caller is logged in, if through SSH.

@@ -17,6 +17,10 @@ impl Runtime {
         if !snapshot.config.issuers.iter().any(|issuer| snapshot.keys.usable(issuer, now.unix).is_some()) {
             reasons.push("no issuer has keys".to_owned());
         }
+        if self.core.flows.count >= self.core.datapath.flow_capacity() as usize {
+            reasons
+                .push("the flow map is full: connections that would be kept cannot begin (`limits.flows`)".to_owned());
+        }
         reasons
     }
 

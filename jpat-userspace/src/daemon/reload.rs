@@ -2,13 +2,19 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use super::{load, lockout, rules, runtime::Runtime};
+use super::{core::Core, load, lockout, mode_number, openings, rules, runtime::Runtime};
 use crate::{
     clock,
     config::{Config, Mode},
+    datapath::{
+        error::DataPathError,
+        sock_diag,
+        tables::{Prepared, Rules},
+    },
     gate::Selector,
     keyring::{fetch, refresh::is_remote},
     store,
+    verify::Opening,
 };
 
 /// Brings the file's present state into force and returns its warnings. Grants of a service whose `allow`, `ports`,
@@ -33,7 +39,7 @@ fn try_reload(runtime: &mut Runtime, process: Option<u32>) -> anyhow::Result<Vec
     }
     if config.mode == Mode::Enforce
         && runtime.core.is_auditing()
-        && let Some(what) = process.and_then(|process| lockout::would_cut(&config, process))
+        && let Some(what) = process.and_then(|process| lockout::would_shut_out(&config, process))
     {
         anyhow::bail!(
             "{what}\n  remedy: add the address to `always_allow.sources`, or `jpat mode enforce --force` first"
@@ -53,7 +59,12 @@ fn try_reload(runtime: &mut Runtime, process: Option<u32>) -> anyhow::Result<Vec
     let changed: BTreeSet<_> =
         changed.into_iter().filter(|(name, rules)| rules_now.get(name) != Some(rules)).map(|(name, _)| name).collect();
     services.unsettle(&changed)?;
-    let prepared = runtime.core.datapath.tables_mut().prepare(rules(&config, &snapshot.service_ids)?)?;
+    if config.mode == Mode::Enforce && runtime.core.is_auditing() {
+        sock_diag::tcp().map_err(DataPathError::Sockets)?;
+    }
+    let rules = rules(&config, &snapshot.service_ids)?;
+    let openings = openings(&config, &snapshot.service_ids);
+    let prepared = runtime.core.datapath.tables_mut().prepare(rules.clone())?;
 
     // Grants go before the ports of their services can mean something else. Nothing but the switch can fail from here.
     let revoked: BTreeSet<_> = changed.iter().filter_map(|name| old.service_ids.get(name).copied()).collect();
@@ -69,17 +80,15 @@ fn try_reload(runtime: &mut Runtime, process: Option<u32>) -> anyhow::Result<Vec
     }
     runtime.settle();
 
-    let mode = super::mode_number(config.mode);
-    let live = runtime.core.generation;
-    let tables = runtime.core.datapath.tables_mut();
-    if let Err(error) = tables.switch(&prepared, mode, live) {
-        tables.abandon(prepared)?;
+    let core = &mut runtime.core;
+    if let Err(error) = switch(core, &prepared, &rules, &openings, config.mode) {
+        core.datapath.tables_mut().abandon(prepared)?;
         runtime.core.gate.reload(old.generation, old.config.limits, &BTreeSet::new(), &|_, _| None, now);
         runtime.snapshots.store(old);
-        return Err(error.into());
+        return Err(error);
     }
     let mut notes = notes;
-    if let Err(error) = tables.finish(prepared) {
+    if let Err(error) = runtime.core.datapath.tables_mut().finish(prepared) {
         notes.push(format!("left over from the old configuration: {error}"));
     }
     if let Err(error) = services.settle(load::adoption_digests(&config)) {
@@ -90,6 +99,27 @@ fn try_reload(runtime: &mut Runtime, process: Option<u32>) -> anyhow::Result<Vec
     let _changed = runtime.refresher.reconfigure(&config.issuers, now.boot);
     tracing::info!("configuration {} is in force (load {generation})", config.path.display());
     Ok(warnings.iter().map(ToString::to_string).chain(notes).collect())
+}
+
+/// Brings prepared rules into force. Where enforcement begins with them, the connections that stand go on; where
+/// sessions were kept and are not any more, theirs end.
+fn switch(core: &mut Core, prepared: &Prepared, rules: &Rules, openings: &[Opening], mode: Mode) -> anyhow::Result<()> {
+    let begins_to_enforce = mode == Mode::Enforce && core.is_auditing();
+    if begins_to_enforce {
+        core.adopt_or_refuse(rules, openings, Some(prepared), false)?;
+    }
+    core.datapath.tables_mut().look_up_flows(&core.flows.adopted, Some(prepared))?;
+    core.datapath.tables_mut().switch(prepared, mode_number(mode), core.generation)?;
+    if begins_to_enforce {
+        // Those that came about between the first look and the switch.
+        core.adopt_or_refuse(rules, openings, None, true)?;
+    }
+    core.set_flow_rules(rules);
+    // The program refuses them from the switch on; this keeps a later reload from reviving them.
+    if let Err(error) = core.end_cut_flows() {
+        tracing::error!("ending flows: {:#}", anyhow::Error::from(error));
+    }
+    Ok(())
 }
 
 /// A key that needs a restart and differs.

@@ -3,13 +3,13 @@
 use ipnet::IpNet;
 use jpat_common::settings::{MODE_AUDIT, MODE_ENFORCE};
 
-use super::{load, lockout, openings, reload, runtime::Runtime};
+use super::{load, lockout, openings, reload, rules, runtime::Runtime};
 use crate::{
     admin::{Grant, Interface, Issuer, ModeName, Request, Response, Service, Status, server::Asked},
     check::{self, HostFacts},
     clock,
     config::{Config, MAX_TTL, Mode},
-    gate::{GrantView, Selector},
+    gate::{GrantView, Revoked, Selector},
 };
 
 impl Runtime {
@@ -36,7 +36,13 @@ impl Runtime {
                     ModeName::Enforce => MODE_ENFORCE,
                     ModeName::Audit => MODE_AUDIT,
                 };
-                self.core.write_settings(|settings| settings.mode = number).map_err(|error| format!("{error:#}"))?;
+                if mode == ModeName::Enforce && self.core.is_auditing() {
+                    self.begin_to_enforce(force).map_err(|error| format!("{error:#}"))?;
+                } else {
+                    self.core
+                        .write_settings(|settings| settings.mode = number)
+                        .map_err(|error| format!("{error:#}"))?;
+                }
                 Ok(Response::Mode { mode })
             }
             Request::Confirm => {
@@ -52,7 +58,10 @@ impl Runtime {
                 Ok(Response::Confirmed)
             }
             Request::GrantsList => {
-                Ok(Response::Grants { grants: self.core.gate.grants(now).into_iter().map(grant).collect() })
+                let gate = &self.core.gate;
+                let [grants, outlived] =
+                    [gate.grants(now), gate.outlived(now)].map(|views| views.into_iter().map(grant).collect());
+                Ok(Response::Grants { grants, outlived })
             }
             Request::GrantsAdd { source, service, ttl_seconds } => {
                 let mut opening = self.opening(&service)?;
@@ -72,7 +81,8 @@ impl Runtime {
                 let service = service.map(|name| self.opening(&name)).transpose()?.map(|opening| opening.service);
                 let selector =
                     Selector { source: source.map(|net: IpNet| net.trunc()), service, principal, token_id: None };
-                Ok(Response::Revoked { count: self.core.gate.revoke(&selector, by, now) })
+                let Revoked { leases, outlived } = self.core.gate.revoke(&selector, by, now);
+                Ok(Response::Revoked { count: leases, outlived })
             }
             Request::GrantsFlush => Ok(Response::Flushed { generation: self.core.gate.flush(by, now) }),
             Request::Reload => match reload::reload(self, process) {
@@ -92,12 +102,23 @@ impl Runtime {
         if !errors.is_empty() {
             return Err(load::Invalid(errors).to_string() + "\n  or insist with --force");
         }
-        match process.and_then(|process| lockout::would_cut(&enforcing, process)) {
+        match process.and_then(|process| lockout::would_shut_out(&enforcing, process)) {
             Some(what) if self.core.is_auditing() => Err(format!(
                 "{what}\n  remedy: add the address to `always_allow.sources` and reload, or insist with --force"
             )),
             Some(_) | None => Ok(()),
         }
+    }
+
+    /// From audit to enforce, with the connections that stand.
+    fn begin_to_enforce(&mut self, force: bool) -> anyhow::Result<()> {
+        let snapshot = self.snapshot();
+        let rules = rules(&snapshot.config, &snapshot.service_ids)?;
+        let services = openings(&snapshot.config, &snapshot.service_ids);
+        self.core.adopt_or_refuse(&rules, &services, None, force)?;
+        self.core.write_settings(|settings| settings.mode = MODE_ENFORCE)?;
+        // Those that came about between the first look and the switch.
+        self.core.adopt_or_refuse(&rules, &services, None, true)
     }
 
     fn mode(&self) -> ModeName {
@@ -151,6 +172,8 @@ impl Runtime {
             degraded: self.core.datapath.degraded(),
             grants: self.core.gate.entries(),
             grants_capacity: self.core.usable,
+            flows: self.core.flows.count,
+            flows_capacity: self.core.datapath.flow_capacity(),
             services: config
                 .services
                 .iter()
@@ -170,14 +193,25 @@ impl Runtime {
         alarms.extend(self.devices.exposed());
         alarms.extend(self.follower.alarm());
         alarms.extend(self.reload_error.as_ref().map(|error| format!("the last reload was refused: {error}")));
-        if self.core.gate.entries() * 5 > self.core.usable as usize * 4 {
-            alarms.push(format!("{} of {} grants are in use", self.core.gate.entries(), self.core.usable));
+        alarms.extend(self.sweeper.alarm());
+        for (what, key, used, capacity) in [
+            ("grants", "limits.grants", self.core.gate.entries(), self.core.usable),
+            ("flows", "limits.flows", self.core.flows.count, self.core.datapath.flow_capacity()),
+        ] {
+            if is_nearly_full(used, capacity) {
+                alarms.push(format!("{used} of {capacity} {what} are in use (`{key}`)"));
+            }
         }
         if self.core.audit.dropped() > 0 {
             alarms.push(format!("{} audit lines were lost", self.core.audit.dropped()));
         }
         alarms
     }
+}
+
+/// At 80 % somebody should know.
+const fn is_nearly_full(used: usize, capacity: u32) -> bool {
+    used * 5 >= capacity as usize * 4
 }
 
 fn grant(view: GrantView) -> Grant {
@@ -188,5 +222,6 @@ fn grant(view: GrantView) -> Grant {
         token: view.token_id,
         until: view.until.to_string(),
         seconds_left: view.remaining.as_secs(),
+        flows: view.flows,
     }
 }

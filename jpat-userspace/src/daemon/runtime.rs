@@ -17,6 +17,7 @@ use super::{
     keys::Answer,
     reload,
     sources::{Listeners, Signals},
+    sweeper::{self, Sweeper, Swept},
     watch::readable,
     workers::{Done, Found, Workers},
 };
@@ -24,7 +25,7 @@ use crate::{
     admin::{self, server::Asked},
     clock::{self, BootTime, Now},
     config::Admin,
-    datapath::{addresses, interfaces, ring::Ring},
+    datapath::{addresses, flows::FlowReader, interfaces, ring::Ring},
     keyring::{
         fetch,
         refresh::{Refresher, is_remote},
@@ -64,6 +65,9 @@ pub(super) struct Runtime {
     pub(super) core: Core,
     pub(super) refresher: Refresher,
     pub(super) follower: Follower,
+    pub(super) sweeper: Sweeper,
+    pub(super) flow_reader: Arc<FlowReader>,
+    pub(super) swept: mpsc::UnboundedSender<Swept>,
     pub(super) devices: Devices,
     pub(super) ipsec: LastIpsec,
     pub(super) started: Now,
@@ -89,6 +93,7 @@ struct Sources {
     asked: mpsc::Receiver<Asked>,
     probes: mpsc::Receiver<Probe>,
     fetched: mpsc::UnboundedReceiver<Answer>,
+    swept: mpsc::UnboundedReceiver<Swept>,
     signals: Signals,
 }
 
@@ -101,6 +106,7 @@ impl Runtime {
         let (workers, done) =
             Workers::start(config.limits.workers, &snapshots).context("starting verification threads")?;
         let (fetched, fetched_events) = mpsc::unbounded_channel();
+        let (swept, swept_events) = sweeper::channel();
         let (admin, admin_changes) = watch::channel(Arc::new(config.admin.clone()));
         #[cfg(feature = "debug-log")]
         tokio::spawn(print_log(readable(core.datapath.log().context("the program's log")?)?));
@@ -118,10 +124,14 @@ impl Runtime {
             asked,
             probes,
             fetched: fetched_events,
+            swept: swept_events,
             signals,
         };
         let runtime = Self {
             trial_ends: options.trial.map(|trial| clock::now().boot.after(trial)),
+            flow_reader: Arc::new(core.datapath.flow_reader()?),
+            sweeper: Sweeper::new(started.boot),
+            swept,
             options,
             snapshots,
             core,
@@ -191,6 +201,7 @@ impl Runtime {
                 Some(asked) = sources.asked.recv() => self.on_asked(asked),
                 Some(probe) = sources.probes.recv() => self.on_probe(probe),
                 Some(fetched) = sources.fetched.recv() => self.on_fetched(fetched),
+                Some(swept) = sources.swept.recv() => self.on_swept(swept),
                 guard = sources.ring.readable_mut() => {
                     let mut guard = guard.context("the knock ring")?;
                     let mut taken = 0;
@@ -214,6 +225,7 @@ impl Runtime {
             self.core.gate.poll_timeout(),
             self.refresher.poll_timeout(),
             self.follower.poll_timeout(),
+            self.sweeper.poll_timeout(),
             Some(self.devices.poll_timeout()),
             self.trial_ends,
         ];
@@ -231,6 +243,7 @@ impl Runtime {
         if self.core.gate.poll_timeout().is_some_and(|due| due <= now.boot) {
             self.core.gate.handle_timeout(now);
         }
+        self.sweep_due();
         self.fetch_due(now);
     }
 

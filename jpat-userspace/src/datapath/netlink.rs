@@ -42,6 +42,8 @@ pub(super) enum Family {
     Route,
     /// IPsec.
     Xfrm,
+    /// Sockets.
+    SockDiag,
 }
 
 /// A socket of that family.
@@ -49,6 +51,7 @@ pub(super) fn open(family: Family, flags: SocketFlags) -> io::Result<OwnedFd> {
     let protocol = match family {
         Family::Route => None,
         Family::Xfrm => Some(rustix::net::netlink::XFRM),
+        Family::SockDiag => Some(rustix::net::netlink::SOCK_DIAG),
     };
     let fd = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC | flags, protocol)?;
     Ok(fd)

@@ -10,15 +10,18 @@ use std::{
 
 use aya::{
     Ebpf,
-    maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, MapType, PerCpuArray, lpm_trie::Key},
+    maps::{
+        Array, HashMap, LpmTrie, Map, MapData, MapError, MapInfo, MapType, PerCpuArray, PerCpuValues, lpm_trie::Key,
+    },
 };
 use ipnet::IpNet;
 use jpat_common::{
     addr::{self, Addr},
     flow::{FlowKey, FlowValue},
     grant::{GrantKey, GrantValue, ServiceId},
-    hosts::Bucket,
+    hosts::{self, Bucket},
     map_name,
+    reason::COUNTER_ENTRIES,
     settings::{self, ServiceRule, Settings},
 };
 
@@ -61,10 +64,26 @@ pub struct Service {
     pub ports: Vec<PortRange>,
     /// Widths of the addresses that its grants cover.
     pub prefix: PrefixWidths,
-    /// Its TCP segments are looked up among the flows, because some were adopted.
-    pub has_tcp_flows: bool,
     /// What outlives its grants.
     pub sessions: Sessions,
+}
+
+impl Service {
+    /// As the program has it, while none of its connections is adopted.
+    #[must_use]
+    pub fn rule(&self) -> ServiceRule {
+        let Sessions { keeps_tcp, keeps_udp, flow_idle, flow_max } = self.sessions;
+        let flags =
+            [(keeps_tcp, settings::RULE_TCP_FLOWS | settings::RULE_KEEP_TCP), (keeps_udp, settings::RULE_KEEP_UDP)];
+        ServiceRule {
+            mask_v4: addr::mask(self.prefix.v4.saturating_add(96)),
+            mask_v6: addr::mask(self.prefix.v6),
+            flags: any_of(&flags),
+            reserved: 0,
+            flow_idle_ns: nanos(flow_idle),
+            flow_max_ns: nanos(flow_max),
+        }
+    }
 }
 
 /// The program's time is a tick behind at most, so that a grant of the longest life looks longer at first.
@@ -231,6 +250,13 @@ impl Tables {
         Ok(values.iter().sum())
     }
 
+    /// Sets one counter, of every CPU. Only before the program is at work: what it counts meanwhile would be lost.
+    pub(super) fn write_counter(&mut self, index: u32, values: PerCpuValues<u64>) -> Result<(), DataPathError> {
+        let mut counters: PerCpuArray<_, u64> =
+            PerCpuArray::try_from(self.map_mut(map_name::COUNTERS)?).map_err(DataPathError::map(map_name::COUNTERS))?;
+        counters.set(index, values, 0).map_err(DataPathError::map(map_name::COUNTERS))
+    }
+
     fn write_ports(&mut self, slot: u32, rules: &Rules) -> Result<(), DataPathError> {
         let wanted: BTreeMap<u32, ServiceId> = rules
             .services
@@ -276,22 +302,35 @@ impl Tables {
         let mut table: Array<_, ServiceRule> =
             Array::try_from(self.map_mut(map_name::SERVICES)?).map_err(DataPathError::map(map_name::SERVICES))?;
         for service in &rules.services {
-            let sessions = &service.sessions;
-            let rule_flags = [
-                (sessions.keeps_tcp || service.has_tcp_flows, settings::RULE_TCP_FLOWS),
-                (sessions.keeps_tcp, settings::RULE_KEEP_TCP),
-                (sessions.keeps_udp, settings::RULE_KEEP_UDP),
-            ];
-            let rule = ServiceRule {
-                mask_v4: addr::mask(service.prefix.v4.saturating_add(96)),
-                mask_v6: addr::mask(service.prefix.v6),
-                flags: any_of(&rule_flags),
-                reserved: 0,
-                flow_idle_ns: nanos(sessions.flow_idle),
-                flow_max_ns: nanos(sessions.flow_max),
-            };
             let index = settings::service_index(slot, service.id);
-            table.set(index, rule, 0).map_err(DataPathError::map(map_name::SERVICES))?;
+            table.set(index, service.rule(), 0).map_err(DataPathError::map(map_name::SERVICES))?;
+        }
+        Ok(())
+    }
+
+    /// Has the program look for the TCP segments of these services among the flows, also where sessions are cut, because
+    /// some were adopted. `prepared` are the rules meant; without them those in force are.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn look_up_flows(
+        &mut self,
+        services: &BTreeSet<ServiceId>,
+        prepared: Option<&Prepared>,
+    ) -> Result<(), DataPathError> {
+        let slot = match prepared {
+            Some(prepared) => prepared.slot,
+            None => self.settings()?.slot,
+        };
+        let mut table: Array<_, ServiceRule> =
+            Array::try_from(self.map_mut(map_name::SERVICES)?).map_err(DataPathError::map(map_name::SERVICES))?;
+        for service in services {
+            let index = settings::service_index(slot, *service);
+            let mut rule = table.get(&index, 0).map_err(DataPathError::map(map_name::SERVICES))?;
+            if rule.flags & settings::RULE_TCP_FLOWS == 0 {
+                rule.flags |= settings::RULE_TCP_FLOWS;
+                table.set(index, rule, 0).map_err(DataPathError::map(map_name::SERVICES))?;
+            }
         }
         Ok(())
     }
@@ -321,29 +360,43 @@ impl Tables {
         HashMap::try_from(self.map_mut(map_name::GRANTS)?).map_err(DataPathError::map(map_name::GRANTS))
     }
 
-    fn map(&self, name: &'static str) -> Result<&Map, DataPathError> {
+    pub(super) fn map(&self, name: &'static str) -> Result<&Map, DataPathError> {
         self.maps.get(name).ok_or(DataPathError::NoMap(name))
     }
 
-    fn map_mut(&mut self, name: &'static str) -> Result<&mut Map, DataPathError> {
+    pub(super) fn map_mut(&mut self, name: &'static str) -> Result<&mut Map, DataPathError> {
         self.maps.get_mut(name).ok_or(DataPathError::NoMap(name))
     }
 }
 
 /// What a pinned map must look like to be taken over.
 pub(super) fn layout(name: &str) -> String {
-    let (kind, key, value) = match name {
-        map_name::GRANTS => (MapType::LruHash, size_of::<GrantKey>(), size_of::<GrantValue>()),
-        map_name::FLOWS => (MapType::Hash, size_of::<FlowKey>(), size_of::<FlowValue>()),
-        map_name::FLOWS_OPENED | map_name::FLOWS_CLOSED => (MapType::Hash, size_of::<GrantKey>(), size_of::<u64>()),
-        map_name::HOSTS => (MapType::Array, size_of::<u32>(), size_of::<Bucket>()),
-        map_name::SETTINGS => (MapType::Array, 4, size_of::<Settings>()),
-        map_name::PORTS => (MapType::Array, 4, size_of::<ServiceId>()),
-        map_name::SERVICES => (MapType::Array, 4, size_of::<ServiceRule>()),
-        map_name::COUNTERS => (MapType::PerCpuArray, 4, size_of::<u64>()),
-        _prefixes => (MapType::LpmTrie, size_of::<u32>() + size_of::<Addr>(), size_of::<u32>()),
+    let (kind, key, value, entries) = match name {
+        map_name::GRANTS => (MapType::LruHash, size_of::<GrantKey>(), size_of::<GrantValue>(), 0),
+        map_name::FLOWS => (MapType::Hash, size_of::<FlowKey>(), size_of::<FlowValue>(), 0),
+        map_name::FLOWS_OPENED | map_name::FLOWS_CLOSED => (MapType::Hash, size_of::<GrantKey>(), size_of::<u64>(), 0),
+        map_name::HOSTS => (MapType::Array, 4, size_of::<Bucket>(), hosts::BUCKETS),
+        map_name::SETTINGS => (MapType::Array, 4, size_of::<Settings>(), 1),
+        map_name::PORTS => (MapType::Array, 4, size_of::<ServiceId>(), settings::PORT_ENTRIES),
+        map_name::SERVICES => (MapType::Array, 4, size_of::<ServiceRule>(), settings::SERVICE_ENTRIES),
+        map_name::COUNTERS => (MapType::PerCpuArray, 4, size_of::<u64>(), COUNTER_ENTRIES),
+        _prefixes => (MapType::LpmTrie, size_of::<u32>() + size_of::<Addr>(), size_of::<u32>(), 0),
     };
-    format!("{kind:?}, key {key}, value {value}")
+    shape(kind, key, value, entries)
+}
+
+/// The same of a map that is there.
+pub(super) fn describe(info: &MapInfo) -> String {
+    match info.map_type() {
+        Ok(kind) => shape(kind, info.key_size() as usize, info.value_size() as usize, info.max_entries()),
+        Err(error) => error.to_string(),
+    }
+}
+
+/// Type and sizes. How many entries there are belongs to them where the number of an entry means something.
+pub(super) fn shape(kind: MapType, key: usize, value: usize, entries: u32) -> String {
+    let sizes = format!("{kind:?}, key {key}, value {value}");
+    if matches!(kind, MapType::Array | MapType::PerCpuArray) { format!("{sizes}, {entries} entries") } else { sizes }
 }
 
 fn any_of(flags: &[(bool, u32)]) -> u32 {
@@ -373,7 +426,7 @@ fn net(key: &Key<Addr>) -> IpNet {
     IpNet::new_assert(address, u8::try_from(bits).unwrap_or(0))
 }
 
-fn absent_is_fine(result: Result<(), MapError>) -> Result<(), MapError> {
+pub(super) fn absent_is_fine(result: Result<(), MapError>) -> Result<(), MapError> {
     match result {
         Err(MapError::KeyNotFound) => Ok(()),
         Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(nix::Error::ENOENT as i32) => {

@@ -9,7 +9,7 @@ use std::{
 use jpat_common::grant::{GrantKey, GrantValue, ServiceId};
 
 use super::{
-    Command, Gate, GrantView, Selector,
+    Command, Gate, GrantView, Revoked, Selector,
     grants::LeaseId,
     lease::{self, Holder, Lease},
 };
@@ -30,7 +30,7 @@ impl Gate {
         let mut live: Vec<_> =
             self.grants.leases().map(|(_, lease)| lease).filter(|lease| lease.end > now.boot).collect();
         live.sort_by(|a, b| (a.key, &a.holder).cmp(&(b.key, &b.holder)));
-        live.into_iter().map(|lease| lease.view(now)).collect()
+        live.into_iter().map(|lease| lease.view(self.flows_of(lease.key), now)).collect()
     }
 
     /// Grants without a token, on the word of `by`. What `by` added before is lengthened.
@@ -53,23 +53,35 @@ impl Gate {
         let kind = if renewed { Kind::Renewed } else { Kind::Granted };
         self.audit(Event { by: Some(by.to_owned()), ..lease.event(kind, now) });
         self.schedule(now);
-        Ok(lease.view(now))
+        Ok(lease.view(self.flows_of(key), now))
     }
 
-    /// Takes away the leases that match, and returns how many. Where others hold the same grant, it stays open for them.
-    pub fn revoke(&mut self, selector: &Selector, by: &str, now: Now) -> usize {
+    /// Takes away the leases that match, and ends the flows of their keys, also of those that ended before. Where others
+    /// hold the same grant, it stays open for them: what they send under it makes their connections flows again.
+    pub fn revoke(&mut self, selector: &Selector, by: &str, now: Now) -> Revoked {
         self.settle(now);
+        let event = |lease: &Lease| Event { by: Some(by.to_owned()), ..revoked(lease, Revocation::Admin, now) };
+        let outlived = self.outlived.select(selector);
         let leases = self.select(|lease| selector.matches(lease));
-        self.end(leases, |lease| Event { by: Some(by.to_owned()), ..revoked(lease, Revocation::Admin, now) })
+        let leases = self.cut(leases, event);
+        Revoked { leases, outlived: self.cut_outlived(outlived, event) }
     }
 
-    /// Revokes everything at once by raising the generation, which this returns.
+    /// Revokes everything at once by raising the generation, which this returns. The program holds every grant and flow
+    /// against it, so that nothing need be gone through before all of them have ended.
     pub fn flush(&mut self, by: &str, now: Now) -> u32 {
         self.settle(now);
         let generation = self.grants.raise_generation();
         self.commands.push_back(Command::SetGeneration(generation));
+        let event = |lease: &Lease| Event { by: Some(by.to_owned()), ..revoked(lease, Revocation::Flush, now) };
         let leases = self.select(|_| true);
-        self.end(leases, |lease| Event { by: Some(by.to_owned()), ..revoked(lease, Revocation::Flush, now) });
+        self.take(leases, event);
+        for lease in self.outlived.clear() {
+            if self.flows_of(lease.key) > 0 {
+                self.audit(event(&lease));
+            }
+        }
+        self.flows.clear();
         generation
     }
 
@@ -107,7 +119,8 @@ impl Gate {
     }
 
     /// Goes over to a new configuration: outcomes of older snapshots are verified again; leases of `revoke_services`
-    /// (changed or removed) and those whose token `denied` names a rule for are revoked. `limits.grants` stays as it was.
+    /// (changed or removed) and those whose token `denied` names a rule for are revoked, with their flows, also where the
+    /// lease has ended. `limits.grants` stays as it was.
     pub fn reload(
         &mut self,
         snapshot_generation: u64,
@@ -123,14 +136,21 @@ impl Gate {
         self.replay.set_capacity(limits.replay_entries);
 
         let changed = self.select(|lease| revoke_services.contains(&lease.key.service()));
-        self.end(changed, |lease| revoked(lease, Revocation::ServiceChanged, now));
-        let rules: BTreeMap<LeaseId, String> = self
-            .grants
-            .leases()
-            .filter_map(|(id, lease)| Some((id, denied(lease.token.as_ref()?, lease.source)?)))
-            .collect();
+        self.take(changed, |lease| revoked(lease, Revocation::ServiceChanged, now));
+        self.cut_services(revoke_services, |lease| revoked(lease, Revocation::ServiceChanged, now));
+        let rule_of = |lease: &Lease| denied(lease.token.as_ref()?, lease.source);
+        let by_rule = |lease: &Lease, rule: &str| Event {
+            rule: Some(rule.to_owned()),
+            ..revoked(lease, Revocation::DenyRule, now)
+        };
+        let outlived: Vec<_> = self.outlived.leases().filter_map(|lease| Some((lease.key, rule_of(lease)?))).collect();
+        let rules: BTreeMap<LeaseId, String> =
+            self.grants.leases().filter_map(|(id, lease)| Some((id, rule_of(lease)?))).collect();
         for (id, rule) in rules {
-            self.end(vec![id], |lease| Event { rule: Some(rule.clone()), ..revoked(lease, Revocation::DenyRule, now) });
+            self.cut(vec![id], |lease| by_rule(lease, &rule));
+        }
+        for (key, rule) in outlived {
+            self.cut_outlived(vec![key], |lease| by_rule(lease, &rule));
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use jpat_common::grant::{GrantKey, GrantValue};
+use jpat_common::grant::{GrantKey, GrantValue, ServiceId};
 
 use crate::{
     audit::Event,
@@ -46,12 +46,23 @@ pub enum Command {
         /// Where.
         key: GrantKey,
     },
-    /// Make this generation the live one: the grants of all others are revoked.
+    /// Remove flows. What deleted or changed their grant comes before.
+    EndFlows(FlowsOf),
+    /// Make this generation the live one: the grants and flows of all others are revoked.
     SetGeneration(u32),
     /// Count a refused knock.
     Refused(Refusal),
     /// Write a line of the audit log.
     Audit(Box<Event>),
+}
+
+/// Which flows.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum FlowsOf {
+    /// All that the grant's source prefix has to its service.
+    Grant(GrantKey),
+    /// All to a service.
+    Service(ServiceId),
 }
 
 /// A knock that opened something.

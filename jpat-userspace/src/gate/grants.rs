@@ -168,6 +168,11 @@ impl Grants {
         self.by_end.iter().take_while(|(end, _)| *end <= now).map(|(_, id)| *id).collect()
     }
 
+    /// Whether somebody holds the grant.
+    pub(super) fn is_held(&self, key: GrantKey) -> bool {
+        self.range(key).next().is_some()
+    }
+
     pub(super) fn leases_of(&self, key: GrantKey) -> Vec<LeaseId> {
         self.range(key).map(|(.., id)| *id).collect()
     }

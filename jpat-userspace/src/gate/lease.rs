@@ -88,6 +88,11 @@ impl Lease {
         Self { end, ..self }
     }
 
+    /// As admins see the holder.
+    pub(super) fn holder_name(&self) -> String {
+        self.holder.name()
+    }
+
     pub(super) fn event(&self, kind: Kind, now: Now) -> Event {
         Event {
             principal: Some(self.holder.name()),
@@ -100,7 +105,7 @@ impl Lease {
         }
     }
 
-    pub(super) fn view(&self, now: Now) -> GrantView {
+    pub(super) fn view(&self, flows: usize, now: Now) -> GrantView {
         GrantView {
             source: self.network,
             service: self.service.to_string(),
@@ -110,6 +115,7 @@ impl Lease {
             token_id: self.holder.token_id(),
             until: now.unix_at(self.end),
             remaining: now.boot.until(self.end),
+            flows,
         }
     }
 }
@@ -154,6 +160,8 @@ pub struct GrantView {
     /// Time left; milliseconds in JSON.
     #[serde(rename = "remaining_ms", serialize_with = "millis")]
     pub remaining: Duration,
+    /// Flows under the grant's key, whoever opened them, when somebody last looked.
+    pub flows: usize,
 }
 
 /// Which leases to revoke: those that match everything given here. An empty selector matches none; that is what a
@@ -173,10 +181,17 @@ pub struct Selector {
 impl Selector {
     pub(super) fn matches(&self, lease: &Lease) -> bool {
         *self != Self::default()
-            && self.source.is_none_or(|net| net.contains(&lease.network) || lease.network.contains(&net))
-            && self.service.is_none_or(|service| service == lease.key.service())
+            && self.matches_place(lease)
             && self.principal.as_ref().is_none_or(|name| *name == lease.holder.name())
             && self.token_id.as_ref().is_none_or(|id| lease.holder.token_id().as_ref() == Some(id))
+    }
+}
+
+impl Selector {
+    /// Whether source and service match, whoever holds the lease.
+    pub(super) fn matches_place(&self, lease: &Lease) -> bool {
+        self.source.is_none_or(|net| net.contains(&lease.network) || lease.network.contains(&net))
+            && self.service.is_none_or(|service| service == lease.key.service())
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod admin;
 mod ends;
+mod flows;
 mod model;
 mod replay;
 mod room;
@@ -44,6 +45,8 @@ struct Host {
     usable: usize,
     generation: u32,
     map: BTreeMap<GrantKey, GrantValue>,
+    /// Flows in the data path.
+    flows: BTreeMap<GrantKey, usize>,
     accepted: Vec<Accepted>,
     refused: Vec<Refusal>,
     events: Vec<Event>,
@@ -70,6 +73,7 @@ impl Host {
             usable: usable as usize,
             generation: 7,
             map: BTreeMap::new(),
+            flows: BTreeMap::new(),
             accepted: Vec::new(),
             refused: Vec::new(),
             events: Vec::new(),
@@ -144,7 +148,12 @@ impl Host {
                 Command::Delete { key } => {
                     self.map.remove(&key);
                 }
-                Command::SetGeneration(generation) => self.generation = generation,
+                Command::EndFlows(FlowsOf::Grant(key)) => drop(self.flows.remove(&key)),
+                Command::EndFlows(FlowsOf::Service(service)) => self.flows.retain(|key, _| key.service() != service),
+                Command::SetGeneration(generation) => {
+                    self.generation = generation;
+                    self.flows.clear();
+                }
                 Command::Refused(refusal) => self.refused.push(refusal),
                 Command::Audit(event) => self.events.push(*event),
             }

@@ -12,7 +12,7 @@ fn two_principals_behind_one_address_hold_one_entry_and_keep_their_own_ends() {
         host.bound(&token("bob", "2", 600), NAT, &[web(30)]).unwrap();
         assert_eq!((host.map.len(), host.open(NAT, &web(0))), (1, 60));
         let selector = Selector { principal: Some(revoked.to_owned()), ..Selector::default() };
-        let count = host.gate.revoke(&selector, "root", host.now);
+        let count = host.gate.revoke(&selector, "root", host.now).leases;
         host.run();
         assert_eq!((count, host.open(NAT, &web(0))), (usize::from(revoked != "corp:carol"), left), "{revoked}");
     }
@@ -25,7 +25,7 @@ fn a_lease_is_of_one_token_so_that_it_can_be_closed_alone() {
     host.bound(&token("alice", "2", 600), NAT, &[web(30)]).unwrap();
     let selector = |id: &str| Selector { token_id: Some(id.to_owned()), ..Selector::default() };
     for (id, left) in [("1", 30), ("2", 0)] {
-        assert_eq!(host.gate.revoke(&selector(id), "root", host.now), 1);
+        assert_eq!(host.gate.revoke(&selector(id), "root", host.now).leases, 1);
         host.run();
         assert_eq!(host.open(NAT, &web(0)), left);
     }
@@ -52,7 +52,7 @@ fn a_selector_matches_everything_it_names_and_an_empty_one_nothing() {
         host.bound(&token("bob", "2", 600), "198.51.100.7", &[web(30)]).unwrap();
         let wide = Opening { prefix: PrefixWidths { v4: 24, v6: 64 }, ..opening(3, "wide", 30) };
         host.bound(&token("carol", "3", 600), "10.1.2.200", &[wide]).unwrap();
-        assert_eq!(host.gate.revoke(&selector, "root", host.now), expected, "{selector:?}");
+        assert_eq!(host.gate.revoke(&selector, "root", host.now).leases, expected, "{selector:?}");
         host.run();
         assert_eq!(host.map.len(), 4 - expected);
     }
@@ -75,7 +75,7 @@ fn an_admin_adds_grants_within_the_same_bounds() {
         serde_json::to_value(host.gate.grants(host.now)).unwrap(),
         json!([{
             "source": "203.0.113.1/32", "service": "web", "service_id": 1, "principal": "root",
-            "until": "2027-01-16T12:46:40.000Z", "remaining_ms": 3_590_000,
+            "until": "2027-01-16T12:46:40.000Z", "remaining_ms": 3_590_000, "flows": 0,
         }])
     );
 }

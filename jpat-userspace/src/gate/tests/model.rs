@@ -185,7 +185,7 @@ fn play(host: &mut Host, model: &mut Model, step: Step) -> Result<(), TestCaseEr
             let before = model.leases.len();
             model.leases.retain(|lease| lease.sub.as_deref() != Some(sub));
             let selector = Selector { principal: Some(format!("corp:{sub}")), ..Selector::default() };
-            prop_assert_eq!(host.gate.revoke(&selector, "root", host.now), before - model.leases.len());
+            prop_assert_eq!(host.gate.revoke(&selector, "root", host.now).leases, before - model.leases.len());
         }
         Step::Flush => {
             model.leases.clear();
