@@ -8,6 +8,7 @@ mod audit_mode;
 mod bad_input;
 mod commands;
 mod config;
+mod devices;
 mod disk;
 mod evasion;
 mod first_run;
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
         harness::trials(),
         access::trials(),
         addresses::trials(),
+        devices::trials(),
         policy::trials(),
         issuers::trials(),
         lifecycle::trials(),
