@@ -61,7 +61,10 @@ struct Row {
 
 #[expect(clippy::print_stdout, reason = "the figures are what it is for")]
 pub(crate) fn run(options: &Options) -> Result<()> {
-    ensure!(std::thread::available_parallelism()?.get() > HOST_CPU, "the flood needs a CPU of its own: there is one only");
+    ensure!(
+        std::thread::available_parallelism()?.get() > HOST_CPU,
+        "the flood needs a CPU of its own: there is one only"
+    );
     bpffs::ensure_mounted()?;
     let prefix = leftovers::prefix(0);
     let (host, wire) = (NetNs::create(&format!("{prefix}-host"))?, NetNs::create(&format!("{prefix}-wire"))?);

@@ -200,10 +200,14 @@ fn renewed(stage: &mut Stage, family: Family) -> Result<()> {
     let echoed = transfers.finish()?;
     let after = stage.metrics()?;
     for service in ["web", "db"] {
-        let dropped = |metrics: &Metrics| metrics.sum("jpat_packets_total", &[("service", service), ("verdict", "drop")]);
+        let dropped =
+            |metrics: &Metrics| metrics.sum("jpat_packets_total", &[("service", service), ("verdict", "drop")]);
         let dropped = dropped(&after) - dropped(&before);
         let counted = after.changes(&before, "jpat_packets_total");
-        ensure!(dropped == 0.0, "{dropped} of {service}'s packets were dropped in {renewals} renewals: {counted} {echoed:?}");
+        ensure!(
+            dropped == 0.0,
+            "{dropped} of {service}'s packets were dropped in {renewals} renewals: {counted} {echoed:?}"
+        );
     }
     Ok(())
 }
