@@ -357,6 +357,9 @@ fn restart(stage: &mut Stage) -> Result<()> {
     let told = stage.admin_ok(&["grants", "revoke", "--principal", "adopted"])?;
     ensure!(told.contains("1 flow ended"), "{told}");
     ensure!(!probe::echo(&mut stream, DEAD)?, "it goes on");
+    // Under the next grant its segments would make it a flow again.
+    socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
+    drop(stream);
     // Where rules changed while nobody ran, what they let in ends.
     let mut stream = outliving(stage)?;
     stage.end(Signal::SIGKILL)?;
