@@ -5,6 +5,7 @@
 
 mod abi;
 mod cost;
+mod flows;
 mod frames;
 mod grants;
 mod kernel;
@@ -31,7 +32,7 @@ fn main() -> ExitCode {
         eprintln!("BPF programs cannot be run here: {missing:#}");
     }
     let ignored = missing.is_some() && !privileges::required();
-    let cases = [abi::CASES, frames::CASES, grants::CASES, knocks::CASES, modes::CASES, programs::CASES];
+    let cases = [abi::CASES, flows::CASES, frames::CASES, grants::CASES, knocks::CASES, modes::CASES, programs::CASES];
     let trials = cases.into_iter().flatten().map(|(name, case)| {
         Trial::test(*name, move || case().map_err(|error| format!("{error:#}").into())).with_ignored_flag(ignored)
     });
