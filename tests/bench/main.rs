@@ -2,6 +2,7 @@
 
 mod datapath;
 mod knock;
+mod life;
 mod summary;
 
 use anyhow::Result;
@@ -20,6 +21,8 @@ enum Bench {
     Knock(knock::Options),
     /// What a packet costs, beside bare XDP programs, iptables and nftables
     Datapath(datapath::Options),
+    /// What restarts and upgrades of the controller leak, lose and delay
+    Life(life::Options),
 }
 
 fn main() -> Result<()> {
@@ -27,5 +30,6 @@ fn main() -> Result<()> {
     match Cli::parse().bench {
         Bench::Knock(options) => knock::run(&options),
         Bench::Datapath(options) => datapath::run(&options),
+        Bench::Life(options) => life::run(&options),
     }
 }
