@@ -11,6 +11,7 @@ pub mod leftovers;
 pub mod signals;
 pub mod process;
 pub mod binaries;
+pub mod cgroup;
 pub mod earlier;
 
 // What lives on it.
