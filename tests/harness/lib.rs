@@ -22,6 +22,7 @@ pub mod forge;
 pub mod probe;
 pub mod capture;
 pub mod wire;
+pub mod tun;
 pub mod ears;
 pub mod transfer;
 pub mod metrics;
