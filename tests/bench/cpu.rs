@@ -16,6 +16,7 @@ mod transfer;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use jpat_common::settings::FLAG_GRANT_HINTS;
 use jpat_tests::{
     bpffs, leftovers,
     netns::NetNs,
@@ -61,13 +62,16 @@ struct Row {
 
 #[expect(clippy::print_stdout, reason = "the figures are what it is for")]
 pub(crate) fn run(options: &Options) -> Result<()> {
-    ensure!(std::thread::available_parallelism()?.get() > HOST_CPU, "the flood needs a CPU of its own: there is one only");
+    ensure!(
+        std::thread::available_parallelism()?.get() > HOST_CPU,
+        "the flood needs a CPU of its own: there is one only"
+    );
     bpffs::ensure_mounted()?;
     let prefix = leftovers::prefix(0);
     let (host, wire) = (NetNs::create(&format!("{prefix}-host"))?, NetNs::create(&format!("{prefix}-wire"))?);
     connect(&host, &wire)?;
     let mut world = World::new(clock::now().boot.0).keeping();
-    world.settings.flags = 0;
+    world.settings.flags = FLAG_GRANT_HINTS;
     // No controller counts the connections that are gone.
     world.settings.flows_per_grant = u32::MAX;
     let mut subject = Subject::load(&world, 0)?;

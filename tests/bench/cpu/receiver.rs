@@ -74,8 +74,7 @@ impl<'a> Receiver<'a> {
 fn threads() -> Result<BTreeSet<i32>> {
     let processes = std::fs::read_dir("/proc").context("read /proc")?;
     let ids = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
-    let is_napi = |id: &i32| {
-        std::fs::read_to_string(format!("/proc/{id}/comm")).is_ok_and(|name| name.starts_with("napi/eth0-"))
-    };
+    let is_napi =
+        |id: &i32| std::fs::read_to_string(format!("/proc/{id}/comm")).is_ok_and(|name| name.starts_with("napi/eth0-"));
     Ok(ids.filter(is_napi).collect())
 }
