@@ -20,10 +20,35 @@ pub(crate) fn on(
     })
 }
 
+/// As [`on`], where the machine has what it needs besides.
+pub(crate) fn needing(
+    need: fn() -> Result<()>,
+    name: impl Into<String>,
+    config: impl FnOnce() -> Config + Send + 'static,
+    body: impl FnOnce(&mut Stage) -> Result<()> + Send + 'static,
+) -> Trial {
+    ignorable(
+        move || need().map_err(|missing| format!("{missing:#}")),
+        name,
+        move || {
+            let mut stage = Stage::new(config())?;
+            body(&mut stage).map_err(|error| error.context(stage.evidence()))
+        },
+    )
+}
+
 /// A trial that builds what it needs.
 pub(crate) fn plain(name: impl Into<String>, body: impl FnOnce() -> Result<()> + Send + 'static) -> Trial {
+    ignorable(|| Ok(()), name, body)
+}
+
+fn ignorable(
+    need: impl FnOnce() -> Result<(), String> + Send + 'static,
+    name: impl Into<String>,
+    body: impl FnOnce() -> Result<()> + Send + 'static,
+) -> Trial {
     Trial::ignorable_test(name, move || {
-        if let Err(missing) = privileged() {
+        if let Err(missing) = privileged().map_err(str::to_owned).and_then(|()| need()) {
             if privileges::required() {
                 return Err(Failed::from(format!("missing here: {missing}")));
             }

@@ -14,6 +14,7 @@ use aya::{
 use jpat_common::map_name;
 use jpat_tests::{
     network::{Family, Member},
+    privileges,
     probe::{Leak, Port},
     process::stdout_of,
     wait::{self, PATIENCE},
@@ -31,7 +32,7 @@ use crate::{
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        trial::on("p4_a_program_that_is_taken_away_is_put_back", || on("\"eth0\""), detached),
+        trial::needing(privileges::bpftool, "p4_a_program_that_is_taken_away_is_put_back", || on("\"eth0\""), detached),
         trial::on("p4_a_link_that_somebody_switched_over_is_switched_back_in_one_step", || on("\"eth0\""), switched),
         trial::on("p4_pins_that_somebody_removed_are_made_again_and_nothing_opens", || on("\"eth0\""), unpinned),
     ]
@@ -42,10 +43,6 @@ fn restored(stage: &Stage) -> Result<f64> {
 }
 
 fn detached(stage: &mut Stage) -> Result<()> {
-    if Command::new("bpftool").arg("version").output().is_err() {
-        tell("skipped: no bpftool on this machine, and nothing else detaches a link");
-        return Ok(());
-    }
     stage.start(&[])?;
     let program = *wait_attached(stage, "eth0")?.xdp_programs.first().context("no program")?;
     let leak = Leak::watch(&stage.net.stranger, address(Family::V4, UDP))?;
