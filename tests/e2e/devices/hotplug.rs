@@ -1,7 +1,5 @@
 //! Devices that come and go while `jpatd` runs.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result, ensure};
 use jpat_tests::{
     network::{Family, Member},
@@ -13,8 +11,8 @@ use libtest_mimic::Trial;
 use nix::sys::signal::Signal;
 
 use super::{
-    bring_up, expect_closed, expect_open, expect_opened_by_a_knock, host, interface, link, on, status, tell,
-    wait_attached, watch_window,
+    WINDOW, bring_up, expect_closed, expect_open, expect_opened_by_a_knock, host, interface, link, on, pin_name, pins,
+    status, tell, wait_attached, watch_window,
 };
 use crate::{
     config::{HTTPS, UDP},
@@ -22,8 +20,6 @@ use crate::{
     trial,
 };
 
-/// How long a new device may be open on a busy machine; on an idle one it is some milliseconds.
-const WINDOW: Duration = Duration::from_secs(1);
 /// Devices that come and go in one trial.
 const ROUNDS: usize = 25;
 
@@ -192,13 +188,7 @@ fn goes(stage: &mut Stage) -> Result<()> {
 }
 
 fn pinned(stage: &Stage, index: u32) -> Result<bool> {
-    let mut found = false;
-    for version in std::fs::read_dir(&stage.pins)?.filter_map(Result::ok) {
-        for pin in std::fs::read_dir(version.path()).into_iter().flatten().filter_map(Result::ok) {
-            found |= pin.file_name().to_string_lossy().starts_with(&format!("link-{index}-"));
-        }
-    }
-    Ok(found)
+    Ok(pins(stage)?.iter().any(|pin| pin_name(pin).starts_with(&format!("link-{index}-"))))
 }
 
 fn in_a_trial(stage: &mut Stage) -> Result<()> {

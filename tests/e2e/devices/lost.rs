@@ -23,7 +23,7 @@ use jpat_userspace::datapath::object::OBJECT;
 use libtest_mimic::Trial;
 use nix::sys::signal::Signal;
 
-use super::{device, on, status, tell, wait_attached};
+use super::{device, on, pin_name, pins, status, tell, wait_attached};
 use crate::{
     config::{HTTPS, UDP},
     stage::{Stage, address},
@@ -75,11 +75,8 @@ fn switched(stage: &mut Stage) -> Result<()> {
     let mut ebpf = Ebpf::load(OBJECT)?;
     let other: &mut Xdp = ebpf.program_mut(map_name::PROGRAM_FRAGS).context("no program")?.try_into()?;
     other.load()?;
-    let pin = std::fs::read_dir(stage.pins.join(format!("v{}", jpat_common::ABI_VERSION)))?
-        .filter_map(Result::ok)
-        .find(|pin| pin.file_name().to_string_lossy().starts_with("link-"))
-        .context("no pinned link")?;
-    let link = XdpLink::try_from(FdLink::from(PinnedLink::from_pin(pin.path())?))?;
+    let pin = pins(stage)?.into_iter().find(|pin| pin_name(pin).starts_with("link-")).context("no pinned link")?;
+    let link = XdpLink::try_from(FdLink::from(PinnedLink::from_pin(pin)?))?;
     let id = other.attach_to_link(link)?;
     drop(other.take_link(id)?);
     wait::for_true("our program to be back", PATIENCE, || {
