@@ -35,9 +35,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             trial::on(name("p2_fragments_reach_no_protected_port_and_harm_no_other"), Config::default, move |stage| {
                 fragments(stage, family)
             }),
-            trial::on(name("p3_a_grant_ends_after_its_ttl"), Config::default, move |stage| {
-                ends_after_ttl(stage, family)
-            }),
+            trial::on(name("p3_a_grant_ends_after_its_ttl"), cutting, move |stage| ends_after_ttl(stage, family)),
             trial::on(name("p3_a_grant_ends_at_the_tokens_exp"), long_ttl, move |stage| ends_at_exp(stage, family)),
         ]);
     }
@@ -48,6 +46,11 @@ pub(crate) fn trials() -> Vec<Trial> {
 
 fn long_ttl() -> Config {
     Config { services: vec![web("60s"), db("60s")], ..Config::default() }
+}
+
+fn cutting() -> Config {
+    let cut = |service: String| service + "sessions = \"cut\"\n";
+    Config { services: vec![cut(web("2s")), cut(db("2s"))], ..Config::default() }
 }
 
 fn silent(stage: &mut Stage, family: Family) -> Result<()> {
@@ -125,7 +128,7 @@ fn ends_after_ttl(stage: &mut Stage, family: Family) -> Result<()> {
     wait::until(granted.after(ttl + TICK));
     stage.expect_tcp(Member::Client, family, HTTPS, Port::Silent).context("after the end")?;
     stage.expect_udp(Member::Client, family, UDP, Port::Silent).context("after the end")?;
-    // In this version connections end with the grant.
+    // Here connections end with their grant.
     let standing = probe::echo(&mut standing, Duration::from_millis(300))?;
     ensure!(!standing, "the standing connection goes on after the end of its grant");
     // The controller sweeps what has ended, and then there is no grant.

@@ -12,6 +12,7 @@ mod devices;
 mod disk;
 mod evasion;
 mod first_run;
+mod flows;
 mod harness;
 mod issuers;
 mod lifecycle;
@@ -20,6 +21,7 @@ mod policy;
 mod reload;
 mod robust;
 mod safeguards;
+mod sessions;
 mod stage;
 mod traffic;
 mod trial;
@@ -53,7 +55,9 @@ fn main() -> ExitCode {
         issuers::trials(),
         lifecycle::trials(),
         overrun::trials(),
+        sessions::trials(),
         upgrade::trials(),
+        flows::trials(),
         reload::trials(),
         audit_mode::trials(),
         trial_run::trials(),

@@ -45,10 +45,10 @@ use crate::{
 /// Grants that must be measured.
 const MEASURED: usize = 200;
 /// Grants that are written: a prober that did not run just before an end measures nothing there.
-const GRANTS: u16 = 230;
+const GRANTS: u16 = 300;
 /// Protected, with a listener that counts.
 const PORT: u16 = 7_443;
-/// Probing begins so long before an end, and goes on so long after it.
+/// Probing begins so long before an end, and goes on until one is sent so long after it.
 const BEFORE: Duration = Duration::from_millis(60);
 const AFTER: Duration = Duration::from_millis(40);
 /// Time between two knocks, so that few ends are near at a time; not a whole number of ticks.
@@ -162,29 +162,27 @@ fn probe_all(sources: &[IpAddr], ends: &[BootTime]) -> Result<Vec<Probe>> {
         socket.connect(address(family(*source), PORT))?;
         sockets.push(socket);
     }
-    let last = ends.iter().max().copied().context("no grants")?.after(AFTER);
     let mut probes = Vec::new();
-    loop {
+    let mut is_done = vec![false; ends.len()];
+    while is_done.contains(&false) {
         let now = wait::now();
-        if now > last {
-            return Ok(probes);
-        }
         let mut is_idle = true;
         for (grant, (socket, end)) in sockets.iter().zip(ends).enumerate() {
-            if now.after(BEFORE) < *end || now > end.after(AFTER) {
+            if now.after(BEFORE) < *end || is_done[grant] {
                 continue;
             }
             is_idle = false;
-            let grant = grant as u16;
-            let before = wait::now();
-            socket.send(&[&grant.to_be_bytes()[..], &before.0.to_be_bytes()].concat())?;
-            probes.push(Probe { grant, before, after: wait::now() });
+            let (before, number) = (wait::now(), grant as u16);
+            socket.send(&[&number.to_be_bytes()[..], &before.0.to_be_bytes()].concat())?;
+            probes.push(Probe { grant: number, before, after: wait::now() });
+            is_done[grant] = before > end.after(AFTER);
         }
         if is_idle {
-            let next = ends.iter().filter(|end| **end > now).min().copied().unwrap_or(last);
+            let next = ends.iter().filter(|end| **end > now).min().copied().unwrap_or(now);
             wait::until(BootTime(next.0.saturating_sub(BEFORE.as_nanos() as u64)));
         }
     }
+    Ok(probes)
 }
 
 /// What arrives: grant and time of each probe.

@@ -24,6 +24,7 @@ pub mod capture;
 pub mod wire;
 pub mod tun;
 pub mod ears;
+pub mod transfer;
 pub mod metrics;
 pub mod stream;
 pub mod stranger;

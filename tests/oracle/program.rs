@@ -4,7 +4,7 @@ pub(super) mod encode;
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use aya::{
     Ebpf, EbpfLoader, Pod, TestRunOptions,
     maps::{Array, HashMap, LpmTrie, MapData, PerCpuArray, RingBuf, lpm_trie::Key},
@@ -14,6 +14,7 @@ use jpat_common::{
     addr::Addr,
     flow::{FlowKey, FlowValue},
     grant::{GrantKey, GrantValue},
+    hosts::{BUCKETS, Bucket, bucket_index},
     map_name,
     reason::{SLOTS, counter_index},
     settings::{Protocol, ServiceRule, Settings, port_index, service_index},
@@ -39,7 +40,7 @@ pub(crate) struct Loaded {
     ports: Array<MapData, u32>,
     services: Array<MapData, ServiceRule>,
     ring: RingBuf<MapData>,
-    hosts: HashMap<MapData, Addr, u32>,
+    hosts: Array<MapData, Bucket>,
     destinations: LpmTrie<MapData, Addr, u32>,
     always_allow: LpmTrie<MapData, Addr, u32>,
 }
@@ -82,8 +83,13 @@ impl Loaded {
         let prefixes = tables.destinations.clone().unwrap_or_default();
         let (hosts, wide): (Vec<Prefix>, Vec<Prefix>) =
             prefixes.into_iter().partition(|prefix| key_bits(prefix) == 128);
-        let hosts = hosts.iter().map(|host| (mapped(host.address), 1)).collect();
-        fill(&mut self.hosts, &hosts)?;
+        let mut buckets = vec![Bucket::default(); BUCKETS as usize];
+        for host in hosts.iter().map(|host| mapped(host.address)) {
+            ensure!(buckets[bucket_index(&host) as usize].insert(&host), "no room for {host:?}");
+        }
+        for (index, bucket) in (0..).zip(&buckets) {
+            self.hosts.set(index, bucket, 0)?;
+        }
         fill_prefixes(&mut self.destinations, &wide)?;
         fill_prefixes(&mut self.always_allow, &tables.always_allow)?;
         let grants =

@@ -23,15 +23,19 @@ const TCP: u8 = 6;
 /// Numbers of TCP states (`include/net/tcp_states.h`).
 const ESTABLISHED: u8 = 1;
 const LISTEN: u8 = 10;
-/// SYN_SENT, SYN_RECV, FIN_WAIT1, FIN_WAIT2, CLOSE_WAIT, LAST_ACK, CLOSING, NEW_SYN_RECV: neither established nor over.
-const BETWEEN: [u8; 8] = [2, 3, 4, 5, 8, 9, 11, 12];
+/// SYN_RECV and NEW_SYN_RECV.
+const OPENING: [u8; 2] = [3, 12];
+/// SYN_SENT, FIN_WAIT1, FIN_WAIT2, CLOSE_WAIT, LAST_ACK, CLOSING: neither established nor over.
+const BETWEEN: [u8; 6] = [2, 4, 5, 8, 9, 11];
 
 /// TCP sockets of this network namespace. Keys have the peer for their source, as flows do.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Sockets {
     /// Established.
     pub established: BTreeSet<FlowKey>,
-    /// Opening or closing.
+    /// Answered with a SYN and ACK, and not yet confirmed by the peer.
+    pub opening: BTreeSet<FlowKey>,
+    /// Closing.
     pub between: BTreeSet<FlowKey>,
     /// Ports on which something listens.
     pub listening: BTreeSet<u16>,
@@ -42,7 +46,8 @@ pub struct Sockets {
 /// # Errors
 /// What the kernel says; `ENOENT` where it lacks `tcp_diag`.
 pub fn tcp() -> io::Result<Sockets> {
-    let states = BETWEEN.into_iter().chain([ESTABLISHED, LISTEN]).fold(0u32, |mask, state| mask | 1 << state);
+    let states =
+        BETWEEN.into_iter().chain(OPENING).chain([ESTABLISHED, LISTEN]).fold(0u32, |mask, state| mask | 1 << state);
     let mut sockets = Sockets::default();
     for family in [AddressFamily::Inet, AddressFamily::Inet6] {
         let mut request = [0; REQUEST];
@@ -65,6 +70,9 @@ impl Sockets {
             }
             LISTEN => {
                 self.listening.insert(u16::from_be_bytes(socket.local_port));
+            }
+            state if OPENING.contains(&state) => {
+                self.opening.insert(key());
             }
             _ => {
                 self.between.insert(key());
