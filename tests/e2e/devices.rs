@@ -76,7 +76,7 @@ fn expect_closed(stage: &Stage, address: impl Into<IpAddr>) -> Result<()> {
     let address = address.into();
     wait::for_true(&format!("tcp/{FREE} on {address}"), PATIENCE, || Ok(tcp(stage, address, FREE)? == Port::Open))?;
     // An address that is as new as its device is followed in a moment of its own.
-    let found = || Ok((tcp(stage, address, HTTPS)?, udp(stage, address)?));
+    let found = || anyhow::Ok((tcp(stage, address, HTTPS)?, udp(stage, address)?));
     wait::for_true(&format!("{address} to be closed"), WINDOW, || Ok(found()? == (Port::Silent, Port::Silent)))?;
     let found = found()?;
     ensure!(found == (Port::Silent, Port::Silent), "the stranger finds {found:?} on {address}");
