@@ -18,10 +18,7 @@ pub const fn from_v4(v4: [u8; 4]) -> Addr {
 #[inline(always)]
 #[must_use]
 pub const fn is_v4(addr: &Addr) -> bool {
-    let [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, ..] = *addr else {
-        return false;
-    };
-    true
+    number(addr) >> 32 == 0xffff
 }
 
 /// The mask of a prefix of `bits` (at most 128) bits over the 16-byte form.
@@ -48,7 +45,7 @@ pub const fn masked(addr: &Addr, mask: &Addr) -> Addr {
 #[inline(always)]
 #[must_use]
 pub const fn is_group(addr: &Addr) -> bool {
-    if is_v4(addr) { addr[12] & 0xf0 == 0xe0 || v4_bits(addr) == u32::MAX } else { addr[0] == 0xff }
+    if is_v4(addr) { v4_bits(addr) >> 28 == 0xe || v4_bits(addr) == u32::MAX } else { number(addr) >> 120 == 0xff }
 }
 
 /// Whether the address means the host that reads it: 0.0.0.0/8, 127.0.0.0/8, `::`, `::1` (RFC 6890 §2.2.2). Linux takes
@@ -56,14 +53,14 @@ pub const fn is_group(addr: &Addr) -> bool {
 #[inline(always)]
 #[must_use]
 pub const fn is_this_host(addr: &Addr) -> bool {
-    if is_v4(addr) { addr[12] == 0 || addr[12] == 127 } else { u128::from_be_bytes(*addr) <= 1 }
+    if is_v4(addr) { matches!(v4_bits(addr) >> 24, 0 | 127) } else { number(addr) <= 1 }
 }
 
 /// Whether the address is link-local: 169.254.0.0/16, `fe80::/10`.
 #[inline(always)]
 #[must_use]
 pub const fn is_link_local(addr: &Addr) -> bool {
-    if is_v4(addr) { addr[12] == 169 && addr[13] == 254 } else { addr[0] == 0xfe && addr[1] & 0xc0 == 0x80 }
+    if is_v4(addr) { v4_bits(addr) >> 16 == 0xa9fe } else { number(addr) >> 118 == 0xfe80 >> 6 }
 }
 
 /// Whether a source may get a grant: a group, the host itself and a link-local address never do.
@@ -73,8 +70,16 @@ pub const fn may_hold_grants(addr: &Addr) -> bool {
     !is_group(addr) && !is_this_host(addr) && !is_link_local(addr)
 }
 
+/// The last four bytes, which are the IPv4 address of a mapped one.
+#[inline(always)]
 const fn v4_bits(addr: &Addr) -> u32 {
-    u32::from_be_bytes([addr[12], addr[13], addr[14], addr[15]])
+    number(addr) as u32
+}
+
+/// All bytes in one number: looked at one by one, they lie on the program's stack one by one.
+#[inline(always)]
+const fn number(addr: &Addr) -> u128 {
+    u128::from_be_bytes(*addr)
 }
 
 #[cfg(test)]

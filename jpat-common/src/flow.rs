@@ -27,8 +27,8 @@ pub struct FlowKey {
     destination: Addr,
     source_port: [u8; 2],
     destination_port: [u8; 2],
-    protocol: u8,
-    reserved: [u8; 3],
+    /// And three zero bytes.
+    protocol: [u8; 4],
 }
 
 impl FlowKey {
@@ -42,7 +42,8 @@ impl FlowKey {
         destination_port: [u8; 2],
         protocol: u8,
     ) -> Self {
-        Self { source, destination, source_port, destination_port, protocol, reserved: [0; 3] }
+        // As one number: bytes filled in one by one become a call of `memset` in the program.
+        Self { source, destination, source_port, destination_port, protocol: (protocol as u32).to_le_bytes() }
     }
 
     /// The client's address.
@@ -72,7 +73,7 @@ impl FlowKey {
     /// IANA number of the transport protocol.
     #[must_use]
     pub const fn protocol(&self) -> u8 {
-        self.protocol
+        self.protocol[0]
     }
 }
 

@@ -15,7 +15,7 @@ pub mod map_name;
 pub mod reason;
 pub mod settings;
 
-/// Version of every layout in this crate. It names the pin directory (`v2`): a controller never uses maps of
+/// Version of every layout in this crate. It names the pin directory (`abi2`): a controller never uses maps of
 /// another version, and migrates what an older one left.
 pub const ABI_VERSION: u32 = 2;
 

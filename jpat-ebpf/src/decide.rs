@@ -124,14 +124,23 @@ fn knock(packet: &Packet<'_>) -> Verdict {
 /// its addresses are.
 #[inline(always)]
 fn is_judged(addresses: &Addresses<'_>, settings: &Settings, tables: &impl Tables) -> bool {
-    if matches!(addresses, Addresses::Unknown) || settings.flags & FLAG_ANY_DESTINATION != 0 {
+    if settings.flags & FLAG_ANY_DESTINATION != 0 {
         return true;
     }
-    let destination = addresses.destination();
-    addr::is_group(&destination)
-        || addr::is_this_host(&destination)
-        || tables.is_host(&destination)
-        || (settings.flags & FLAG_PREFIX_DESTINATIONS != 0 && tables.is_in_destinations(&destination))
+    // Once for each family, whose tests become shorter so.
+    match addresses {
+        Addresses::Unknown => true,
+        Addresses::Ipv4(_) => is_judged_address(&addresses.destination(), settings, tables),
+        Addresses::Ipv6(_) => is_judged_address(&addresses.destination(), settings, tables),
+    }
+}
+
+#[inline(always)]
+fn is_judged_address(destination: &Addr, settings: &Settings, tables: &impl Tables) -> bool {
+    tables.is_host(destination)
+        || addr::is_group(destination)
+        || addr::is_this_host(destination)
+        || (settings.flags & FLAG_PREFIX_DESTINATIONS != 0 && tables.is_in_destinations(destination))
 }
 
 #[inline(always)]

@@ -1,8 +1,11 @@
 //! The controller as a process: start order, privileges, end.
 //!
-//! Order of a start: configuration, rules, static keys; the lock on the pins; the caller's own connection; sockets;
-//! the program and its tables; what an earlier controller granted; attach; pin; then knocks are read. Whatever fails
-//! before the attach leaves the host as it was.
+//! Order of a start: configuration, rules, static keys; the locks on pins and state; the program and its tables, with what
+//! an earlier controller left; the caller's own connection; sockets; attach; pin; then knocks are read.
+//!
+//! Whatever fails leaves in force what was in force. New devices come first, because that can fail. Over the maps of an
+//! earlier controller its devices get the new program next, under the old rules, and then one write switches the rules.
+//! Maps that are new or copied are brought to their rules before a device of an earlier controller sees them.
 
 pub mod cli;
 pub mod load;
@@ -45,6 +48,7 @@ use crate::{
     config::{Config, Destinations, MAX_TTL, Mode, ReplayMode},
     datapath::{
         self, DataPath, addresses,
+        error::DataPathError,
         interfaces::Target,
         pins::PinDir,
         tables::{self, Rules},
@@ -79,16 +83,16 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
-    let names: Vec<_> = config.services.iter().map(|service| service.name.as_str()).collect();
+    PinDir::new(&config.pins)?;
     std::fs::create_dir_all(&config.state).with_context(|| format!("state directory {}", config.state.display()))?;
+    let locks = (Lock::take(&config.pins)?, Lock::take_state(&config.state)?);
+    let names: Vec<_> = config.services.iter().map(|service| service.name.as_str()).collect();
     let mut services = store::Services::open(&config.state, &names)?;
     let (snapshot, notes) = load::snapshot(Arc::clone(&config), services.ids(&names), 1, None)?;
     for note in &notes {
         tracing::warn!("{note}");
     }
 
-    PinDir::new(&config.pins)?;
-    let lock = Lock::take(&config.pins)?;
     let request =
         datapath::Request { pins: config.pins.clone(), grants: config.limits.grants, flows: config.limits.flows };
     let mut datapath = DataPath::open(&request).context("opening the data path")?;
@@ -148,13 +152,11 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
         .retain(|opening| rules_now.get(&*opening.name).is_some_and(|now| services.is_unchanged(&opening.name, now)));
     core.gate.adopt(found, &adoptable, started);
     let rules = rules(&config, &snapshot.service_ids)?;
-    let prepared = core.datapath.tables_mut().prepare(rules.clone())?;
     let is_first = !core.datapath.adopted();
     let mut runtime =
         Runtime::prepare(runtime::Parts { options: options.clone(), snapshot, core, listeners, signals, started })?;
     let plan = Plan {
         targets,
-        prepared,
         rules,
         rules_now,
         openings,
@@ -167,7 +169,7 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
     if let Err(error) = bring_up(runtime.core(), plan, &mut services) {
         if is_first {
             // Nobody would be there to open what this closed.
-            datapath::clear(&config.pins)?;
+            runtime.core().datapath.unpin()?;
         }
         return Err(error);
     }
@@ -176,14 +178,13 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
         let removed = datapath::detach(&config.pins)?;
         tracing::info!("detached: {} links, {} maps", removed.links, removed.maps);
     }
-    drop(lock);
+    drop(locks);
     Ok(end.exit)
 }
 
 /// What a start brings into force.
 struct Plan<'a> {
     targets: Vec<Target>,
-    prepared: tables::Prepared,
     rules: Rules,
     rules_now: BTreeMap<String, String>,
     openings: Vec<Opening>,
@@ -195,45 +196,64 @@ struct Plan<'a> {
     force: bool,
 }
 
-/// New devices first, because that is what can fail; then the rules, then the devices of an earlier controller.
+/// See the module's order.
 fn bring_up(core: &mut Core, plan: Plan<'_>, services: &mut store::Services) -> anyhow::Result<()> {
-    let Plan { targets, prepared, rules, rules_now, openings, adoptable, config, .. } = plan;
-    if let Err(error) = core.datapath.attach_new(&targets, config.listen.attach) {
-        core.datapath.tables_mut().abandon(prepared)?;
-        return Err(error.into());
-    }
-    // What was not adopted goes before the ports of its service can mean something else.
-    core.settle();
-    let left = core.reconcile_flows(&rules, &adoptable).context("taking flows over")?;
-    if left > 0 {
-        tracing::info!("flows of an earlier controller that go on: {left}");
-    }
-    services.settle(rules_now)?;
-    if plan.begins_to_enforce
-        && let Err(error) = core.adopt_or_refuse(&rules, &openings, Some(&prepared), plan.force)
-    {
+    let Plan { targets, rules, rules_now, openings, adoptable, config, is_trial, begins_to_enforce, force } = plan;
+    let (is_shared, older) = (core.datapath.is_shared(), core.datapath.migrated_from());
+    let prepared = core.datapath.tables_mut().prepare(rules.clone())?;
+    let switch = || -> anyhow::Result<()> {
+        core.datapath.attach_new(&targets, config.listen.attach)?;
+        if is_shared {
+            adopt(core, &targets, config)?;
+        }
+        // What was not adopted goes before the ports of its service can mean something else.
+        core.settle();
+        let left = core.reconcile_flows(&rules, &adoptable).context("taking flows over")?;
+        if left > 0 {
+            tracing::info!("flows of an earlier controller that go on: {left}");
+        }
+        services.settle(rules_now)?;
+        if begins_to_enforce {
+            core.adopt_or_refuse(&rules, &openings, Some(&prepared), force)?;
+        }
+        core.datapath.tables_mut().look_up_flows(&core.flows.adopted, Some(&prepared))?;
+        Ok(core.datapath.tables_mut().switch(&prepared, mode_number(config.mode), core.generation)?)
+    };
+    if let Err(error) = switch() {
         core.datapath.tables_mut().abandon(prepared)?;
         return Err(error);
     }
-    core.datapath.tables_mut().look_up_flows(&core.flows.adopted, Some(&prepared))?;
-    core.datapath.tables_mut().switch(&prepared, mode_number(config.mode), core.generation)?;
-    if plan.begins_to_enforce {
+    if begins_to_enforce {
         // Those that came about between the first look and the switch.
         core.adopt_or_refuse(&rules, &openings, None, true)?;
     }
     core.datapath.tables_mut().finish(prepared)?;
-    core.datapath.adopt(&targets, config.listen.attach)?;
+    if !is_shared {
+        adopt(core, &targets, config)?;
+    }
+    if let Some(older) = older {
+        tracing::info!("layout {older} of an earlier version was taken over, with its grants and counters");
+    }
     core.datapath.attached().for_each(devices::tell);
     for degraded in core.datapath.degraded() {
         tracing::warn!("{degraded}");
     }
-    if !plan.is_trial {
+    if !is_trial {
         core.datapath.pin().context("pinning")?;
         for ifindex in core.datapath.drop_stale_links()? {
             tracing::warn!("detached from interface {ifindex}: `listen.interfaces` does not name it any more");
         }
+        if let Err(error) = core.datapath.remove_older() {
+            tracing::warn!("the maps of an older version stay: {error}");
+        }
     }
     Ok(())
+}
+
+/// Puts this program in the place of an earlier controller's.
+fn adopt(core: &mut Core, targets: &[Target], config: &Config) -> Result<(), DataPathError> {
+    core.datapath.take_over()?;
+    core.datapath.adopt(targets, config.listen.attach)
 }
 
 /// A `once` token that was used before a crash may be dated after this start by the leeway of its issuer.

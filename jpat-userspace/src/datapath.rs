@@ -12,6 +12,7 @@ pub mod exposure;
 pub mod flows;
 pub mod interfaces;
 pub mod ipsec;
+mod migrate;
 mod netlink;
 pub mod object;
 pub mod pins;
@@ -27,6 +28,7 @@ use self::{
     attacher::{Answer, Attacher, Earlier, Order, Refused},
     error::DataPathError,
     interfaces::Target,
+    migrate::{Heritage, InForce},
     pins::PinDir,
     ring::Ring,
     tables::Tables,
@@ -53,47 +55,92 @@ pub struct DataPath {
     pins: PinDir,
     tables: Tables,
     ring: Option<Ring>,
-    adopted: bool,
+    origin: Origin,
     capacity: u32,
     flow_capacity: u32,
 }
 
+/// Where the maps are from.
+enum Origin {
+    /// They are empty.
+    New,
+    /// They are pinned, and programs of an earlier controller may be at work on them.
+    Pinned,
+    /// They hold what an older layout left, and no program is at work on them.
+    Older(Heritage),
+}
+
 impl DataPath {
-    /// Loads the program, over the pinned maps of an earlier controller where there are some.
+    /// Loads the program, over the pinned maps of an earlier controller where there are some. Maps of an older layout are
+    /// copied. What is at work on the devices stays as it is.
     ///
     /// # Errors
-    /// No bpffs, pins of another layout, a missing privilege, or a program that the kernel refuses.
+    /// No bpffs, pins of a layout that cannot be taken over, a missing privilege, or a program that the kernel refuses.
     pub fn open(request: &Request) -> Result<Self, DataPathError> {
-        let pins = PinDir::new(&request.pins)?;
-        if pins.is_partial() {
-            pins.clear()?;
-        }
-        let adopted = pins.has_maps();
+        let mut pins = PinDir::new(&request.pins)?;
+        let origin = match migrate::in_force(&pins)? {
+            InForce::Own { older } => {
+                pins.set_older(older);
+                Origin::Pinned
+            }
+            InForce::Older(heritage) => {
+                pins.discard()?;
+                pins.set_older(Some(heritage.dir.clone()));
+                Origin::Older(heritage)
+            }
+            InForce::Nobody if pins.is_partial() => {
+                pins.discard()?;
+                Origin::New
+            }
+            InForce::Nobody if pins.has_maps() => Origin::Pinned,
+            InForce::Nobody => Origin::New,
+        };
         let mut loader = EbpfLoader::new();
         let paths: Vec<_> = map_name::PINNED.iter().map(|name| (*name, pins.map(name))).collect();
-        if adopted {
-            pins.check_layout()?;
-            for (name, path) in &paths {
-                loader.map_pin_path(name, path);
+        let (capacity, flow_capacity) = match &origin {
+            Origin::New => (request.grants, request.flows),
+            Origin::Pinned => {
+                pins.check_layout()?;
+                for (name, path) in &paths {
+                    loader.map_pin_path(name, path);
+                }
+                (pins.capacity(map_name::GRANTS)?, pins.capacity(map_name::FLOWS)?)
             }
-        }
-        let capacity = if adopted { pins.capacity(map_name::GRANTS)? } else { request.grants };
+            Origin::Older(heritage) => (heritage.capacity, request.flows),
+        };
         loader.map_max_entries(map_name::GRANTS, capacity);
-        let flow_capacity = if adopted { pins.capacity(map_name::FLOWS)? } else { request.flows };
         for name in FLOW_MAPS {
             loader.map_max_entries(name, flow_capacity);
         }
         let mut ebpf = loader.load(object::OBJECT).map_err(DataPathError::load)?;
         let ring = Ring::new(ebpf.take_map(map_name::KNOCKS).ok_or(DataPathError::NoMap(map_name::KNOCKS))?)?;
-        let tables = Tables::new(&mut ebpf)?;
+        let mut tables = Tables::new(&mut ebpf)?;
+        if let Origin::Older(heritage) = &origin {
+            heritage.fill(&mut tables)?;
+        }
         let attacher = Attacher::new(ebpf, pins.clone())?;
-        Ok(Self { attacher, pins, tables, ring: Some(ring), adopted, capacity, flow_capacity })
+        Ok(Self { attacher, pins, tables, ring: Some(ring), origin, capacity, flow_capacity })
     }
 
-    /// Whether the maps of an earlier controller are in use.
+    /// Whether an earlier controller's maps are in use, or what was in them.
     #[must_use]
     pub const fn adopted(&self) -> bool {
-        self.adopted
+        !matches!(self.origin, Origin::New)
+    }
+
+    /// Whether the maps are those that an earlier controller's programs may be at work on.
+    #[must_use]
+    pub const fn is_shared(&self) -> bool {
+        matches!(self.origin, Origin::Pinned)
+    }
+
+    /// The older layout whose state was taken over, if any.
+    #[must_use]
+    pub const fn migrated_from(&self) -> Option<u32> {
+        match &self.origin {
+            Origin::Older(heritage) => Some(heritage.number),
+            Origin::New | Origin::Pinned => None,
+        }
     }
 
     /// Entries of the grant map: those of the pinned one, whatever was asked for.
@@ -186,15 +233,50 @@ impl DataPath {
         Ok(())
     }
 
+    /// Takes the pinned links of an older layout over, after its counters. Until [`Self::adopt`] its program stays at work
+    /// behind them. Nothing happens where there is none.
+    ///
+    /// # Errors
+    /// The bpffs refuses. The older layout is in force as before, unless one of its links was taken over: then the next
+    /// start goes on from there.
+    pub fn take_over(&mut self) -> Result<(), DataPathError> {
+        if let Origin::Older(heritage) = &self.origin {
+            heritage.fill_counters(&mut self.tables)?;
+            self.pin_maps()?;
+        }
+        self.pins.take_over()
+    }
+
     /// Pins maps and links that are not pinned yet: from here on the death of this process changes nothing.
     ///
     /// # Errors
     /// The bpffs refuses; what was pinned up to there stays pinned.
     pub fn pin(&mut self) -> Result<(), DataPathError> {
-        self.tables.pin(&self.pins)?;
+        self.pin_maps()?;
         self.order(&Order::Pin)?;
-        self.adopted = true;
         Ok(())
+    }
+
+    fn pin_maps(&mut self) -> Result<(), DataPathError> {
+        self.tables.pin(&self.pins)?;
+        self.origin = Origin::Pinned;
+        Ok(())
+    }
+
+    /// Removes what older layouts left that is not in use any more.
+    ///
+    /// # Errors
+    /// A pin that cannot be removed.
+    pub fn remove_older(&self) -> Result<(), DataPathError> {
+        self.pins.remove_older()
+    }
+
+    /// Takes back what this process pinned, where nothing was in force before it.
+    ///
+    /// # Errors
+    /// A pin that cannot be removed.
+    pub fn unpin(&self) -> Result<pins::Removed, DataPathError> {
+        self.pins.discard()
     }
 
     /// Whether every map and link is pinned.

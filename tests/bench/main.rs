@@ -1,5 +1,6 @@
 //! The benchmarks behind `cargo xtask bench`: real packets, real namespaces, built with optimisations.
 
+mod cpu;
 mod datapath;
 mod knock;
 mod summary;
@@ -18,6 +19,8 @@ struct Cli {
 enum Bench {
     /// From the send of a knock to the first UDP echo through the port that it opens
     Knock(knock::Options),
+    /// What a flood on a protected port costs, and what it leaves of a transfer beside it
+    Cpu(cpu::Options),
     /// What a packet costs, beside bare XDP programs, iptables and nftables
     Datapath(datapath::Options),
 }
@@ -26,6 +29,7 @@ fn main() -> Result<()> {
     jpat_tests::leftovers::clear_dead_runs()?;
     match Cli::parse().bench {
         Bench::Knock(options) => knock::run(&options),
+        Bench::Cpu(options) => cpu::run(&options),
         Bench::Datapath(options) => datapath::run(&options),
     }
 }

@@ -8,19 +8,25 @@ mod audit_mode;
 mod bad_input;
 mod commands;
 mod config;
+mod devices;
 mod disk;
+mod evasion;
 mod first_run;
 mod flows;
 mod harness;
 mod issuers;
 mod lifecycle;
+mod overrun;
 mod policy;
 mod reload;
 mod robust;
 mod safeguards;
+mod sessions;
 mod stage;
+mod traffic;
 mod trial;
 mod trial_run;
+mod upgrade;
 
 use std::process::ExitCode;
 
@@ -39,13 +45,18 @@ fn main() -> ExitCode {
         std::process::exit(130);
     });
     let shared = bad_input::Shared::default();
+    let evasion = evasion::Shared::default();
     let trials: Vec<Trial> = [
         harness::trials(),
         access::trials(),
         addresses::trials(),
+        devices::trials(),
         policy::trials(),
         issuers::trials(),
         lifecycle::trials(),
+        overrun::trials(),
+        sessions::trials(),
+        upgrade::trials(),
         flows::trials(),
         reload::trials(),
         audit_mode::trials(),
@@ -56,11 +67,13 @@ fn main() -> ExitCode {
         first_run::trials(),
         commands::trials(),
         bad_input::trials(&shared),
+        evasion::trials(&evasion),
     ]
     .into_iter()
     .flatten()
     .collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
     shared.end();
+    evasion.end();
     conclusion.exit_code()
 }

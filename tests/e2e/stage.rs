@@ -80,7 +80,8 @@ impl Stage {
         self.wait_for("/metrics")
     }
 
-    fn launch(&mut self, arguments: &[&str]) -> Result<()> {
+    /// Starts `jpatd run` and waits for nothing.
+    pub(crate) fn launch(&mut self, arguments: &[&str]) -> Result<()> {
         self.remember();
         let mut command = self.jpatd("run")?;
         command.args(arguments);

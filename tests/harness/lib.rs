@@ -11,6 +11,7 @@ pub mod leftovers;
 pub mod signals;
 pub mod process;
 pub mod binaries;
+pub mod earlier;
 
 // What lives on it.
 pub mod services;
@@ -20,11 +21,18 @@ pub mod forge;
 // What looks at it.
 pub mod probe;
 pub mod capture;
+pub mod wire;
+pub mod tun;
+pub mod ears;
+pub mod transfer;
 pub mod metrics;
+pub mod stream;
+pub mod stranger;
 pub mod wait;
 
 // Frames, and what must become of them.
 pub mod packet;
+pub mod crafted;
 pub mod vectors;
 pub mod evasion;
 pub mod world;

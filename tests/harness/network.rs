@@ -66,7 +66,8 @@ pub struct Network {
     pub client: NetNs,
     /// Who does not.
     pub stranger: NetNs,
-    _switch: NetNs,
+    /// What joins them; its ports are called like them.
+    pub switch: NetNs,
 }
 
 impl Network {
@@ -80,7 +81,20 @@ impl Network {
         let host = plug(&switch, prefix, "host", Member::Host)?;
         let client = plug(&switch, prefix, "client", Member::Client)?;
         let stranger = plug(&switch, prefix, "stranger", Member::Stranger)?;
-        Ok(Self { host, client, stranger, _switch: switch })
+        Ok(Self { host, client, stranger, switch })
+    }
+
+    /// Gives every device of the network the same longest packet.
+    ///
+    /// # Errors
+    /// If `ip` fails.
+    pub fn set_mtu(&self, mtu: u32) -> Result<()> {
+        for member in [&self.host, &self.client, &self.stranger] {
+            member.ip(&format!("link set eth0 mtu {mtu}"))?;
+        }
+        let ports: Vec<_> =
+            ["host", "client", "stranger", "br0"].map(|name| format!("link set {name} mtu {mtu}")).into();
+        self.switch.ip(&ports.join("\n"))
     }
 
     /// The namespace of one of the three.

@@ -1,8 +1,8 @@
-//! Every evasion case by its name, each with the verdict that was written beside it by hand: the host's library and the
-//! kernel must agree with it.
+//! Every evasion case by its name, each with the verdict that was written beside it by hand: the model, the host's
+//! library and the kernel must agree with it.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -11,13 +11,26 @@ use jpat_common::{
     reason::counter_index,
     settings::{FLAG_DROP_TUNNELS, Settings},
 };
-use jpat_ebpf::{decide::decide, frame::Cursor, parse::parse, verdict::Decision};
+use jpat_ebpf::{
+    decide::decide,
+    frame::Cursor,
+    parse::parse,
+    verdict::{Decision, Verdict},
+};
 use jpat_tests::{
     evasion::{self, Case, Expected, Host, Peer, Scene},
-    world::{BROADCAST4, FREE_PORT, GRANTED, HOST4, HOST6, KNOCK_PORT, STRANGER, Sender, WEB, WEB_PORT, World},
+    world::{
+        BROADCAST4, FREE_PORT, GENERATION, GRANTED, HOST4, HOST6, KNOCK_PORT, MAX_TTL_NS, SSH, SSH_PORT, STRANGER,
+        Sender, WEB, WEB_PORT, World,
+    },
 };
 use libtest_mimic::Trial;
 
+use super::model::{
+    self, Fate,
+    dissect::Start,
+    tables::{Grant, Prefix, Service, Tables, Transport},
+};
 use crate::kernel::{self, Kernel};
 
 /// One trial per case, by name.
@@ -78,6 +91,16 @@ fn play(stage: &mut Option<Stage>, case: &Case) -> Result<()> {
         let expected = Decision { service: if *of_service { WEB } else { 0 }, verdict: *verdict };
         let exit = verdict.exit(&settings);
 
+        let mut tables = tables(&stage.world, case.drop_tunnels);
+        let (_, ruling) = model::judge(&mut tables, frame, Start::Ethernet, stage.world.now_ns);
+        let of_the_model = match ruling.fate {
+            Fate::Pass(reason) => Verdict::Pass(reason),
+            Fate::Drop(reason) => Verdict::Drop(reason),
+            Fate::Knock(_) => Verdict::Knock,
+        };
+        let of_the_model = Decision { service: ruling.service, verdict: of_the_model };
+        ensure!(of_the_model == expected, "frame {number}: the model says {of_the_model:?}, not {expected:?}");
+
         let on_the_host = decide(&parse(Cursor::over(frame)), &settings, &stage.world);
         ensure!(on_the_host == expected, "frame {number}: the host says {on_the_host:?}, not {expected:?}");
 
@@ -89,4 +112,40 @@ fn play(stage: &mut Option<Stage>, case: &Case) -> Result<()> {
         stage.kernel.knocks()?;
     }
     Ok(())
+}
+
+/// The world of these cases in the model's terms, as far as they meet it.
+fn tables(world: &World, drops_tunnels: bool) -> Tables {
+    let service =
+        Service { width: [32, 64], has_tcp_flows: false, keeps_tcp: false, keeps_udp: false, idle_ns: 0, max_ns: 0 };
+    let mut tables = Tables {
+        audits: false,
+        drops_tunnels,
+        destinations: Some(vec![
+            Prefix::of(HOST4.into(), 32),
+            Prefix::of(BROADCAST4.into(), 32),
+            Prefix::of(HOST6.into(), 128),
+        ]),
+        always_allow: Vec::new(),
+        knock_port: KNOCK_PORT,
+        ports: [(Transport::Tcp, WEB_PORT, WEB), (Transport::Udp, WEB_PORT, WEB), (Transport::Tcp, SSH_PORT, SSH)]
+            .map(|(transport, port, service)| ((transport, port), service))
+            .into(),
+        services: [(WEB, service), (SSH, service)].into(),
+        generation: GENERATION,
+        max_ttl_ns: MAX_TTL_NS,
+        grants: BTreeMap::new(),
+        flows: BTreeMap::new(),
+        flow_capacity: 0,
+        flows_per_grant: 0,
+        opened: BTreeMap::new(),
+        closed: BTreeMap::new(),
+        ring_room: 1,
+    };
+    let grant = Grant { end_ns: world.now_ns + MAX_TTL_NS, generation: GENERATION };
+    for source in [GRANTED.v4.into(), GRANTED.v6.into()] {
+        let id = tables.grant_id(source, WEB);
+        tables.grants.insert(id, grant);
+    }
+    tables
 }

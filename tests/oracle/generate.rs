@@ -27,25 +27,33 @@ pub(crate) fn frames(dice: &mut Dice, stage: &Stage, cell: u64, count: usize) ->
     let only_knocks = dice.percent(5);
     let mut frames = Vec::with_capacity(count + 200);
     while frames.len() < count {
-        match dice.below(10) {
+        match dice.below(12) {
             _ if only_knocks => frames.push(draw::knock(dice).make(start, dice).bytes),
-            0..4 => {
+            0..3 => {
                 for _ in 0..40 {
                     let number = cell.wrapping_add(frames.len() as u64).wrapping_mul(STRIDE);
                     frames.push(draw::cell(number, dice).make(start, dice).bytes);
                 }
             }
-            4..7 => {
+            3..6 => {
                 for _ in 0..40 {
                     let made = draw::any(dice).make(start, dice);
                     frames.push(damage::damaged(made, dice));
                 }
             }
-            7 => frames.extend(truncations(dice, start)),
+            6 => frames.extend(truncations(dice, start)),
+            7 => {
+                for _ in 0..10 {
+                    let made = draw::any_knock(dice).make(start, dice);
+                    frames.push(damage::damaged(made, dice));
+                }
+            }
             _ => {
-                for recipe in draw::conversation(dice) {
-                    let made = recipe.make(start, dice);
-                    frames.push(if dice.percent(95) { made.bytes } else { damage::damaged(made, dice) });
+                for _ in 0..6 {
+                    for recipe in draw::conversation(dice) {
+                        let made = recipe.make(start, dice);
+                        frames.push(if dice.percent(95) { made.bytes } else { damage::damaged(made, dice) });
+                    }
                 }
             }
         }

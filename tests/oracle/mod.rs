@@ -33,14 +33,16 @@ fn agree() -> Result<()> {
     let seed = setting("JPAT_ORACLE_SEED")?.unwrap_or(SEED);
     let packets = setting("JPAT_ORACLE_PACKETS")?;
     let first = setting("JPAT_ORACLE_FIRST")?.unwrap_or(0);
-    let batches = packets.unwrap_or(PACKETS).div_ceil(run::BATCH as u64);
-    let report = run::run(seed, first, batches)?;
+    let report = run::run(seed, first, packets.unwrap_or(PACKETS))?;
     println!(
         "oracle: seed {seed}, {} packets in {} batches, {} disagreements",
         report.frames,
         report.batches,
         report.disagreements.len()
     );
+    for (name, count) in &report.traits {
+        println!("  {count:>9} {name}");
+    }
     for (rule, count) in &report.rules {
         println!("  {count:>9} by the rule: {rule}");
     }

@@ -78,7 +78,12 @@ pub(crate) fn judge(tables: &mut Tables, bytes: &[u8], start: Start, now_ns: u64
     let case = Case { frame: &frame, now_ns };
     let decided = RULES.iter().find_map(|(rule, apply)| apply(&case, tables).map(|answer| (*rule, answer)));
     // The last rule has an answer to everything that comes to it.
-    let (rule, (service, mut fate)) = decided.unwrap_or(("none", (0, Fate::Drop(DropReason::NoGrant))));
+    let (mut rule, (service, mut fate)) = decided.unwrap_or(("none", (0, Fate::Drop(DropReason::NoGrant))));
+    if matches!(fate, Fate::Pass(PassReason::OtherDestination | PassReason::AlwaysAllow))
+        && let Some(by_itself) = passes_by_itself(&case, tables)
+    {
+        (rule, fate) = ("what passes wherever it comes from and goes to", by_itself);
+    }
     if matches!(fate, Fate::Knock(_)) {
         match tables.ring_room.checked_sub(1) {
             Some(room) => tables.ring_room = room,
@@ -86,6 +91,13 @@ pub(crate) fn judge(tables: &mut Tables, bytes: &[u8], start: Start, now_ns: u64
         }
     }
     (frame, Ruling { rule, service, fate })
+}
+
+/// What passes anyhow is counted as what it is, and not by its addresses, which need not be looked up for that.
+fn passes_by_itself(case: &Case<'_>, tables: &mut Tables) -> Option<Fate> {
+    case.inside()?;
+    let (_, fate) = [knock_port, without_ports, udp_tunnels, unprotected].iter().find_map(|rule| rule(case, tables))?;
+    matches!(fate, Fate::Pass(_)).then_some(fate)
 }
 
 impl Case<'_> {

@@ -1,31 +1,32 @@
 //! The shipped object in the kernel, with a [`Stage`] in its maps.
 
-use std::{collections::BTreeMap, net::IpAddr};
+pub(super) mod encode;
 
-use anyhow::{Context, Result};
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, ensure};
 use aya::{
     Ebpf, EbpfLoader, Pod, TestRunOptions,
     maps::{Array, HashMap, LpmTrie, MapData, PerCpuArray, RingBuf, lpm_trie::Key},
     programs::{TestRun, Xdp},
 };
 use jpat_common::{
-    addr::{self, Addr, V4_MAPPED_BITS},
-    flow::{FLAG_ADOPTED, FLAG_CLOSING, FlowKey, FlowValue, STATE_EMBRYONIC, STATE_ESTABLISHED},
+    addr::Addr,
+    flow::{FlowKey, FlowValue},
     grant::{GrantKey, GrantValue},
+    hosts::{BUCKETS, Bucket, bucket_index},
     map_name,
     reason::{SLOTS, counter_index},
-    settings::{
-        FLAG_ALWAYS_ALLOW, FLAG_ANY_DESTINATION, FLAG_DROP_TUNNELS, FLAG_PREFIX_DESTINATIONS, MODE_AUDIT, MODE_ENFORCE,
-        Protocol, RULE_KEEP_TCP, RULE_KEEP_UDP, RULE_TCP_FLOWS, ServiceRule, Settings, port_index, service_index,
-    },
+    settings::{Protocol, ServiceRule, Settings, port_index, service_index},
 };
 use jpat_userspace::datapath::object::OBJECT;
 
 use super::{
-    model::tables::{Flow, FlowId, GrantId, Prefix, Service, Transport},
+    model::tables::{Flow, FlowId, Prefix},
     stage::{self, FREE_PORT, Program, Stage},
 };
 use crate::kernel::has_frags;
+use encode::{flow_key, flow_value, grant_key, key_bits, mapped, protocol, rule, settings};
 
 /// The programs of the object and the maps that they share.
 pub(crate) struct Loaded {
@@ -39,7 +40,7 @@ pub(crate) struct Loaded {
     ports: Array<MapData, u32>,
     services: Array<MapData, ServiceRule>,
     ring: RingBuf<MapData>,
-    hosts: HashMap<MapData, Addr, u32>,
+    hosts: Array<MapData, Bucket>,
     destinations: LpmTrie<MapData, Addr, u32>,
     always_allow: LpmTrie<MapData, Addr, u32>,
 }
@@ -82,8 +83,13 @@ impl Loaded {
         let prefixes = tables.destinations.clone().unwrap_or_default();
         let (hosts, wide): (Vec<Prefix>, Vec<Prefix>) =
             prefixes.into_iter().partition(|prefix| key_bits(prefix) == 128);
-        let hosts = hosts.iter().map(|host| (mapped(host.address), 1)).collect();
-        fill(&mut self.hosts, &hosts)?;
+        let mut buckets = vec![Bucket::default(); BUCKETS as usize];
+        for host in hosts.iter().map(|host| mapped(host.address)) {
+            ensure!(buckets[bucket_index(&host) as usize].insert(&host), "no room for {host:?}");
+        }
+        for (index, bucket) in (0..).zip(&buckets) {
+            self.hosts.set(index, bucket, 0)?;
+        }
         fill_prefixes(&mut self.destinations, &wide)?;
         fill_prefixes(&mut self.always_allow, &tables.always_allow)?;
         let grants =
@@ -162,89 +168,6 @@ impl Loaded {
     /// Takes the next record out of the ring.
     pub(crate) fn knock(&mut self) -> Option<Vec<u8>> {
         self.ring.next().map(|record| record.to_vec())
-    }
-}
-
-fn settings(stage: &Stage) -> Settings {
-    let tables = &stage.tables;
-    let is_wide = tables.destinations.iter().flatten().any(|prefix| key_bits(prefix) < 128);
-    let flags = [
-        (tables.destinations.is_none(), FLAG_ANY_DESTINATION),
-        (!tables.always_allow.is_empty(), FLAG_ALWAYS_ALLOW),
-        (tables.drops_tunnels, FLAG_DROP_TUNNELS),
-        (is_wide, FLAG_PREFIX_DESTINATIONS),
-    ];
-    Settings {
-        max_ttl_ns: tables.max_ttl_ns,
-        mode: if tables.audits { MODE_AUDIT } else { MODE_ENFORCE },
-        slot: stage.slot,
-        generation: tables.generation,
-        flags: flags.iter().filter(|(is_set, _)| *is_set).fold(0, |all, (_, flag)| all | flag),
-        knock_port: tables.knock_port.to_be_bytes(),
-        reserved: [0; 2],
-        flows_per_grant: u32::try_from(tables.flows_per_grant).unwrap_or(u32::MAX),
-    }
-}
-
-fn rule(service: &Service) -> ServiceRule {
-    let mask = |bits: u32| addr::mask(u8::try_from(bits).unwrap_or(128));
-    let flags = [
-        (service.has_tcp_flows, RULE_TCP_FLOWS),
-        (service.keeps_tcp, RULE_KEEP_TCP),
-        (service.keeps_udp, RULE_KEEP_UDP),
-    ];
-    ServiceRule {
-        mask_v4: mask(service.width[0] + V4_MAPPED_BITS),
-        mask_v6: mask(service.width[1]),
-        flags: flags.iter().filter(|(is_set, _)| *is_set).fold(0, |all, (_, flag)| all | flag),
-        reserved: 0,
-        flow_idle_ns: service.idle_ns,
-        flow_max_ns: service.max_ns,
-    }
-}
-
-const fn protocol(transport: Transport) -> Protocol {
-    match transport {
-        Transport::Tcp => Protocol::Tcp,
-        Transport::Udp => Protocol::Udp,
-    }
-}
-
-/// The 16 bytes of an address.
-pub(crate) fn mapped(address: IpAddr) -> Addr {
-    match address {
-        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
-        IpAddr::V6(v6) => v6.octets(),
-    }
-}
-
-fn key_bits(prefix: &Prefix) -> u32 {
-    prefix.bits + if prefix.address.is_ipv4() { V4_MAPPED_BITS } else { 0 }
-}
-
-/// The key of a grant in the maps.
-pub(crate) fn grant_key((prefix, service): &GrantId) -> GrantKey {
-    GrantKey::new(&mapped(prefix.address), &addr::mask(128), *service)
-}
-
-/// The key of a flow in the map.
-pub(crate) fn flow_key(id: &FlowId) -> FlowKey {
-    let protocol = match id.transport {
-        Transport::Tcp => 6,
-        Transport::Udp => 17,
-    };
-    let ((source, from), (destination, to)) = (id.source, id.destination);
-    FlowKey::new(mapped(source), from.to_be_bytes(), mapped(destination), to.to_be_bytes(), protocol)
-}
-
-/// A flow in the map.
-pub(crate) fn flow_value(flow: &Flow) -> FlowValue {
-    let state = if flow.is_established { STATE_ESTABLISHED } else { STATE_EMBRYONIC };
-    let flags = [(flow.is_closing, FLAG_CLOSING), (flow.is_adopted, FLAG_ADOPTED)];
-    FlowValue {
-        seen_ns: flow.seen_ns,
-        flags: flags.iter().filter(|(is_set, _)| *is_set).fold(0, |all, (_, flag)| all | flag),
-        ..FlowValue::new(flow.opened_ns, flow.service, flow.generation, state)
     }
 }
 

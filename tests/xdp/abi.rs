@@ -3,7 +3,6 @@
 use anyhow::{Context, Result, ensure};
 use aya::maps::{MapData, MapInfo, MapType};
 use jpat_common::{
-    addr::Addr,
     flow::{FlowKey, FlowValue},
     grant::{GrantKey, GrantValue},
     map_name,

@@ -6,8 +6,9 @@ use crate::frame::Cursor;
 
 const MAC_ADDRESSES: usize = 12;
 const MAX_TAGS: usize = 2;
-/// Up to here the field is a length (IEEE 802.3 §3.2.6), and an LLC header follows.
-const MAX_LENGTH: u16 = 1500;
+/// From here on the field is an EtherType (IEEE 802.3 §3.2.6). Below, an LLC header follows; Linux takes that also for
+/// 1501 to 1535, which the standard leaves undefined (`eth_proto_is_802_3`).
+const MIN_TYPE: u16 = 0x0600;
 
 const IPV4: u16 = 0x0800;
 const IPV6: u16 = 0x86dd;
@@ -23,9 +24,10 @@ const PPPOE_SESSION: u16 = 0x8864;
 /// of provider backbone bridges, HSR, PRP, NSH, TRILL, and Ethernet in Ethernet.
 const ENCAPSULATIONS: [u16; 10] = [0x8847, 0x8848, 0x4305, 0x88e5, 0x88e7, 0x892f, 0x88fb, 0x894f, 0x22f3, 0x6558];
 
-/// PPP protocol numbers from here on are control protocols (RFC 1661 §2); below, a compressed number included, lies
-/// network layer traffic.
+/// PPP protocol numbers from here on are control protocols (RFC 1661 §2); below lies network layer traffic.
 const PPP_CONTROL: u16 = 0x8000;
+/// Set in the first byte of a number that is compressed to it (RFC 1661 §6.5); its other byte is 0.
+const PPP_COMPRESSED: u16 = 0x0100;
 
 /// LLC service access points for SNAP and for IP (RFC 1042).
 const LSAP_SNAP: u8 = 0xaa;
@@ -84,9 +86,10 @@ fn could_carry_ip(ether_type: u16, at: &Cursor<'_>) -> Result<bool, DropReason> 
     if ether_type == PPPOE_SESSION {
         // RFC 2516 §4: version, type, code, session, length; then the PPP protocol number.
         let header = at.peek::<8>().ok_or(DropReason::TruncatedL2)?;
-        return Ok(u16::from_be_bytes([header[6], header[7]]) < PPP_CONTROL);
+        let number = u16::from_be_bytes([header[6], header[7]]);
+        return Ok(number < PPP_CONTROL || number & PPP_COMPRESSED != 0);
     }
-    if ether_type <= MAX_LENGTH {
+    if ether_type < MIN_TYPE {
         return llc_could_carry_ip(at);
     }
     Ok(ENCAPSULATIONS.contains(&ether_type))

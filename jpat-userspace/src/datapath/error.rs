@@ -3,7 +3,7 @@
 use std::{io, path::PathBuf};
 
 use aya::{EbpfError, maps::MapError, programs::ProgramError};
-use jpat_common::settings::MAX_PREFIXES;
+use jpat_common::{ABI_VERSION, settings::MAX_PREFIXES};
 
 use super::attacher::Refused;
 
@@ -25,7 +25,7 @@ pub enum DataPathError {
         source: io::Error,
     },
     /// Pins that this version cannot take over.
-    #[error("the pinned map {} has another layout ({found}) than this version's ({wanted})\n  remedy: run the version that made it, or give the protection up with `jpatd detach` and start again", path.display())]
+    #[error("the pinned map {} has another layout ({found}) than this version knows ({wanted}); what is attached stays as it was\n  remedy: run the version that made it, or give the protection up with `jpatd detach` and start again", path.display())]
     Layout {
         /// The pin.
         path: PathBuf,
@@ -33,6 +33,22 @@ pub enum DataPathError {
         found: String,
         /// Type, key size, value size.
         wanted: String,
+    },
+    /// A newer version's program is at work.
+    #[error("the pins in {} are of a newer version of JPAT (layout {number}; this one has {ABI_VERSION}); what is attached stays as it was\n  remedy: run that version; or give the protection up with its `jpatd detach`, and start this one again", path.display())]
+    Newer {
+        /// The directory.
+        path: PathBuf,
+        /// Its layout.
+        number: u32,
+    },
+    /// An older version's program is at work, and nothing is known of its maps.
+    #[error("the pins in {} are of layout {number}, which this version cannot take over; what is attached stays as it was\n  remedy: upgrade by way of a version between; or give the protection up with `jpatd detach`, and start again", path.display())]
+    Unknown {
+        /// The directory.
+        path: PathBuf,
+        /// Its layout.
+        number: u32,
     },
     /// CAP_BPF and CAP_NET_ADMIN are missing.
     #[error(

@@ -1,6 +1,9 @@
 //! Pins: the names under which maps and links outlive a controller.
 //!
-//! `DIR/v<ABI>/<MAP>` and `DIR/v<ABI>/link-<ifindex>-<mode>`. A bpffs allows no dots in names, hence the index.
+//! `DIR/abi<N>/<MAP>` and `DIR/abi<N>/link-<ifindex>-<mode>`, where N is [`ABI_VERSION`]. A bpffs allows no dots in names,
+//! hence the index. Layout 1 was called `v1`: its controllers clear every `v<N>` when a start fails, also those of others.
+
+mod names;
 
 use std::{
     fs, io,
@@ -12,6 +15,7 @@ use aya::maps::MapInfo;
 use jpat_common::{ABI_VERSION, map_name};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
+use self::names::{entries, is_link, is_map, link_name, links_in, version_number};
 use super::{attach::Hook, error::DataPathError, tables};
 
 /// The pin directory of one instance and ABI version.
@@ -19,6 +23,17 @@ use super::{attach::Hook, error::DataPathError, tables};
 pub struct PinDir {
     instance: PathBuf,
     dir: PathBuf,
+    /// Where an older layout has links that are not taken over yet.
+    older: Option<PathBuf>,
+}
+
+/// A directory that controllers of one layout pin in.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Version {
+    pub(super) number: u32,
+    pub(super) dir: PathBuf,
+    /// Whether their program is at work.
+    pub(super) has_links: bool,
 }
 
 /// What a detach took away.
@@ -45,7 +60,7 @@ impl PinDir {
         if is_mount_root(instance) {
             return Err(DataPathError::MountRoot(instance.to_owned()));
         }
-        Ok(Self { instance: instance.to_owned(), dir: instance.join(format!("v{ABI_VERSION}")) })
+        Ok(Self { instance: instance.to_owned(), dir: instance.join(format!("abi{ABI_VERSION}")), older: None })
     }
 
     /// Makes the directory, for its owner alone.
@@ -75,15 +90,19 @@ impl PinDir {
     /// Where the link to an interface is pinned.
     #[must_use]
     pub fn link(&self, ifindex: u32, hook: Hook) -> PathBuf {
-        self.dir.join(format!("link-{ifindex}-{}", hook.as_str()))
+        self.dir.join(link_name(ifindex, hook))
     }
 
-    /// The pinned link to an interface, where there is one.
+    /// The pinned link to an interface, where there is one; one that is still to be taken over counts.
     #[must_use]
     pub fn find_link(&self, ifindex: u32) -> Option<(PathBuf, Hook)> {
         [Hook::Driver, Hook::Generic]
             .into_iter()
-            .map(|hook| (self.link(ifindex, hook), hook))
+            .flat_map(|hook| {
+                let name = link_name(ifindex, hook);
+                let older = self.older.iter().map(|dir| dir.join(&name)).collect::<Vec<_>>();
+                std::iter::once(self.dir.join(name)).chain(older).map(move |path| (path, hook))
+            })
             .find(|(path, _)| path.exists())
     }
 
@@ -102,22 +121,10 @@ impl PinDir {
     /// Compares each pinned map with the layout of this version, because the loader does not.
     ///
     /// # Errors
-    /// [`DataPathError::Layout`], also for a map that is missing beside others.
+    /// [`DataPathError::Layout`], also for a map that is missing beside others, and for one too many.
     pub fn check_layout(&self) -> Result<(), DataPathError> {
-        for name in map_name::PINNED {
-            let path = self.map(name);
-            let wanted = tables::layout(name);
-            let found = MapInfo::from_pin(&path)
-                .map(|info| {
-                    let kind = info.map_type().map_or_else(|error| error.to_string(), |kind| format!("{kind:?}"));
-                    format!("{kind}, key {}, value {}", info.key_size(), info.value_size())
-                })
-                .unwrap_or_else(|_| "missing".to_owned());
-            if found != wanted {
-                return Err(DataPathError::Layout { path, found, wanted });
-            }
-        }
-        Ok(())
+        let wanted: Vec<_> = map_name::PINNED.iter().map(|name| (*name, tables::layout(name))).collect();
+        check_layout(&self.dir, &wanted)
     }
 
     /// Entries that a pinned map can hold.
@@ -149,17 +156,74 @@ impl PinDir {
         self.has_maps() && !self.has_links() && !map_name::PINNED.iter().all(|name| self.map(name).exists())
     }
 
+    /// The layouts that have pins here, oldest first.
+    pub(super) fn versions(&self) -> Result<Vec<Version>, DataPathError> {
+        let dirs = entries(&self.instance).map_err(|source| self.error(&self.instance, source))?;
+        let mut versions = Vec::new();
+        for (number, dir) in dirs.into_iter().filter_map(|dir| Some((version_number(&dir)?, dir))) {
+            let has_links = !links_in(&dir).map_err(|source| self.error(&dir, source))?.is_empty();
+            versions.push(Version { number, dir, has_links });
+        }
+        versions.sort_by_key(|version| version.number);
+        Ok(versions)
+    }
+
+    /// Whether it is this layout's directory.
+    pub(super) fn is_own(&self, dir: &Path) -> bool {
+        self.dir == dir
+    }
+
+    /// Names the directory whose links [`Self::take_over`] moves.
+    pub(super) fn set_older(&mut self, dir: Option<PathBuf>) {
+        self.older = dir;
+    }
+
+    /// Moves every pinned link of the older layout here, each in one step.
+    ///
+    /// # Errors
+    /// [`DataPathError::Pins`]; what was moved stays moved.
+    pub(super) fn take_over(&mut self) -> Result<(), DataPathError> {
+        let Some(older) = self.older.take() else { return Ok(()) };
+        for (_, path) in links_in(&older).map_err(|source| self.error(&older, source))? {
+            let name = path.file_name().unwrap_or_default();
+            fs::rename(&path, self.dir.join(name)).map_err(|source| self.error(&path, source))?;
+        }
+        Ok(())
+    }
+
+    /// Removes the pins of older layouts that nothing is at work on.
+    ///
+    /// # Errors
+    /// A pin that cannot be removed.
+    pub(super) fn remove_older(&self) -> Result<(), DataPathError> {
+        for version in self.versions()?.iter().filter(|version| version.number < ABI_VERSION && !version.has_links) {
+            self.remove_pins(std::slice::from_ref(&version.dir))?;
+        }
+        Ok(())
+    }
+
+    /// Removes the pins of this layout alone.
+    ///
+    /// # Errors
+    /// As [`Self::clear`].
+    pub(super) fn discard(&self) -> Result<Removed, DataPathError> {
+        if self.dir.exists() { self.remove_pins(std::slice::from_ref(&self.dir)) } else { Ok(Removed::default()) }
+    }
+
     /// Removes the pins of this instance, of every ABI version: links first, so that no program is left without its maps.
     /// Files that JPAT did not make stay.
     ///
     /// # Errors
     /// The first pin that could not be removed; the others were.
     pub fn clear(&self) -> Result<Removed, DataPathError> {
+        let dirs: Vec<_> = self.versions()?.into_iter().map(|version| version.dir).collect();
+        self.remove_pins(&dirs)
+    }
+
+    fn remove_pins(&self, dirs: &[PathBuf]) -> Result<Removed, DataPathError> {
         let mut removed = Removed::default();
         let mut failed = None;
-        let versions = entries(&self.instance).map_err(|source| self.error(&self.instance, source))?;
-        let versions: Vec<_> = versions.into_iter().filter(|dir| is_version(dir)).collect();
-        let mut pins: Vec<_> = versions.iter().flat_map(|dir| entries(dir).unwrap_or_default()).collect();
+        let mut pins: Vec<_> = dirs.iter().flat_map(|dir| entries(dir).unwrap_or_default()).collect();
         pins.retain(|path| is_link(path) || is_map(path));
         pins.sort_by_key(|path| !is_link(path));
         for path in pins {
@@ -169,7 +233,7 @@ impl PinDir {
                 Err(source) => failed = Some(self.error(&path, source)),
             }
         }
-        for dir in &versions {
+        for dir in dirs {
             if let Err(source) = fs::remove_dir(dir) {
                 failed = failed.or_else(|| Some(self.error(dir, source)));
             }
@@ -190,8 +254,7 @@ impl PinDir {
     }
 
     fn links(&self) -> Result<Vec<(u32, PathBuf)>, DataPathError> {
-        let pins = entries(&self.dir).map_err(|source| self.error(&self.dir, source))?;
-        Ok(pins.into_iter().filter_map(|path| Some((link_index(&path)?, path))).collect())
+        links_in(&self.dir).map_err(|source| self.error(&self.dir, source))
     }
 
     fn error(&self, path: &Path, source: io::Error) -> DataPathError {
@@ -205,31 +268,22 @@ fn is_mount_root(dir: &Path) -> bool {
     dir.parent().is_none_or(|parent| dir.exists() && device(dir) != device(parent))
 }
 
-fn is_version(dir: &Path) -> bool {
-    let digits = dir.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_prefix('v'));
-    digits.is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()))
-}
-
-fn is_map(path: &Path) -> bool {
-    path.file_name().and_then(|name| name.to_str()).is_some_and(|name| map_name::PINNED.contains(&name))
-}
-
-fn is_link(path: &Path) -> bool {
-    link_index(path).is_some()
-}
-
-fn link_index(path: &Path) -> Option<u32> {
-    path.file_name()?.to_str()?.strip_prefix("link-")?.split('-').next()?.parse().ok()
-}
-
-/// Paths in a directory, in order; none where it does not exist.
-fn entries(dir: &Path) -> io::Result<Vec<PathBuf>> {
-    let entries = match fs::read_dir(dir) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error),
-    };
-    let mut paths = entries.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<Vec<_>>>()?;
-    paths.sort();
-    Ok(paths)
+/// Compares the maps in a directory with what they must look like.
+///
+/// # Errors
+/// [`DataPathError::Layout`], also for a map that is missing, and for a pin that is neither wanted nor a link.
+pub(super) fn check_layout(dir: &Path, maps: &[(&'static str, String)]) -> Result<(), DataPathError> {
+    for (name, wanted) in maps {
+        let path = dir.join(name);
+        let found = MapInfo::from_pin(&path).map_or_else(|_| "missing".to_owned(), |info| tables::describe(&info));
+        if found != *wanted {
+            return Err(DataPathError::Layout { path, found, wanted: wanted.clone() });
+        }
+    }
+    let pins = entries(dir).map_err(|source| DataPathError::Pins { path: dir.to_owned(), source })?;
+    let is_known = |path: &PathBuf| is_link(path) || maps.iter().any(|(name, _)| path.ends_with(name));
+    match pins.into_iter().find(|path| !is_known(path)) {
+        Some(path) => Err(DataPathError::Layout { path, found: "one more".to_owned(), wanted: "none".to_owned() }),
+        None => Ok(()),
+    }
 }

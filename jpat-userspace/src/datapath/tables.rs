@@ -10,15 +10,18 @@ use std::{
 
 use aya::{
     Ebpf,
-    maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, MapType, PerCpuArray, lpm_trie::Key},
+    maps::{
+        Array, HashMap, LpmTrie, Map, MapData, MapError, MapInfo, MapType, PerCpuArray, PerCpuValues, lpm_trie::Key,
+    },
 };
 use ipnet::IpNet;
 use jpat_common::{
     addr::{self, Addr},
     flow::{FlowKey, FlowValue},
     grant::{GrantKey, GrantValue, ServiceId},
-    hosts::Bucket,
+    hosts::{self, Bucket},
     map_name,
+    reason::COUNTER_ENTRIES,
     settings::{self, ServiceRule, Settings},
 };
 
@@ -247,6 +250,13 @@ impl Tables {
         Ok(values.iter().sum())
     }
 
+    /// Sets one counter, of every CPU. Only before the program is at work: what it counts meanwhile would be lost.
+    pub(super) fn write_counter(&mut self, index: u32, values: PerCpuValues<u64>) -> Result<(), DataPathError> {
+        let mut counters: PerCpuArray<_, u64> =
+            PerCpuArray::try_from(self.map_mut(map_name::COUNTERS)?).map_err(DataPathError::map(map_name::COUNTERS))?;
+        counters.set(index, values, 0).map_err(DataPathError::map(map_name::COUNTERS))
+    }
+
     fn write_ports(&mut self, slot: u32, rules: &Rules) -> Result<(), DataPathError> {
         let wanted: BTreeMap<u32, ServiceId> = rules
             .services
@@ -361,18 +371,32 @@ impl Tables {
 
 /// What a pinned map must look like to be taken over.
 pub(super) fn layout(name: &str) -> String {
-    let (kind, key, value) = match name {
-        map_name::GRANTS => (MapType::LruHash, size_of::<GrantKey>(), size_of::<GrantValue>()),
-        map_name::FLOWS => (MapType::Hash, size_of::<FlowKey>(), size_of::<FlowValue>()),
-        map_name::FLOWS_OPENED | map_name::FLOWS_CLOSED => (MapType::Hash, size_of::<GrantKey>(), size_of::<u64>()),
-        map_name::HOSTS => (MapType::Array, size_of::<u32>(), size_of::<Bucket>()),
-        map_name::SETTINGS => (MapType::Array, 4, size_of::<Settings>()),
-        map_name::PORTS => (MapType::Array, 4, size_of::<ServiceId>()),
-        map_name::SERVICES => (MapType::Array, 4, size_of::<ServiceRule>()),
-        map_name::COUNTERS => (MapType::PerCpuArray, 4, size_of::<u64>()),
-        _prefixes => (MapType::LpmTrie, size_of::<u32>() + size_of::<Addr>(), size_of::<u32>()),
+    let (kind, key, value, entries) = match name {
+        map_name::GRANTS => (MapType::LruHash, size_of::<GrantKey>(), size_of::<GrantValue>(), 0),
+        map_name::FLOWS => (MapType::Hash, size_of::<FlowKey>(), size_of::<FlowValue>(), 0),
+        map_name::FLOWS_OPENED | map_name::FLOWS_CLOSED => (MapType::Hash, size_of::<GrantKey>(), size_of::<u64>(), 0),
+        map_name::HOSTS => (MapType::Array, 4, size_of::<Bucket>(), hosts::BUCKETS),
+        map_name::SETTINGS => (MapType::Array, 4, size_of::<Settings>(), 1),
+        map_name::PORTS => (MapType::Array, 4, size_of::<ServiceId>(), settings::PORT_ENTRIES),
+        map_name::SERVICES => (MapType::Array, 4, size_of::<ServiceRule>(), settings::SERVICE_ENTRIES),
+        map_name::COUNTERS => (MapType::PerCpuArray, 4, size_of::<u64>(), COUNTER_ENTRIES),
+        _prefixes => (MapType::LpmTrie, size_of::<u32>() + size_of::<Addr>(), size_of::<u32>(), 0),
     };
-    format!("{kind:?}, key {key}, value {value}")
+    shape(kind, key, value, entries)
+}
+
+/// The same of a map that is there.
+pub(super) fn describe(info: &MapInfo) -> String {
+    match info.map_type() {
+        Ok(kind) => shape(kind, info.key_size() as usize, info.value_size() as usize, info.max_entries()),
+        Err(error) => error.to_string(),
+    }
+}
+
+/// Type and sizes. How many entries there are belongs to them where the number of an entry means something.
+pub(super) fn shape(kind: MapType, key: usize, value: usize, entries: u32) -> String {
+    let sizes = format!("{kind:?}, key {key}, value {value}");
+    if matches!(kind, MapType::Array | MapType::PerCpuArray) { format!("{sizes}, {entries} entries") } else { sizes }
 }
 
 fn any_of(flags: &[(bool, u32)]) -> u32 {

@@ -49,9 +49,16 @@ pub(super) fn cases(scene: &Scene) -> Vec<Case> {
             ("mpls-two-labels", path.ethernet(0x8847, &two_labels)),
             ("mpls-in-a-tag", tagged(0x8100, 42, &path.ethernet(0x8847, &label(1)))),
             ("pppoe-session", path.ethernet(0x8864, &session)),
+            // Compressed numbers: the packet's own, and that of compressed datagrams (RFC 1962).
+            ("pppoe-compressed-number", path.ethernet(0x8864, &[&session[..6], &[number], packet].concat())),
+            ("pppoe-compressed-datagram", path.ethernet(0x8864, &[&session[..6], &[0xfd], packet].concat())),
+            ("pppoe-multilink", path.ethernet(0x8864, &[&session[..6], &[0, 0x3d, 0xc0, 0], packet].concat())),
             ("pppoe-in-a-tag", tagged(0x8100, 42, &path.ethernet(0x8864, &session))),
             ("snap", length(&snap(0))),
             ("snap-802.1h", length(&snap(0xf8))),
+            // A length that is none, and no EtherType either.
+            ("snap-behind-1501", path.ethernet(1501, &snap(0))),
+            ("snap-behind-1535", path.ethernet(1535, &snap(0))),
             ("snap-in-a-tag", tagged(0x8100, 42, &length(&snap(0)))),
             ("macsec", path.ethernet(0x88e5, &[&[0, 0, 0, 0, 0, 1], &frame[12..]].concat())),
             ("provider-backbone", path.ethernet(0x88e7, &[&[0, 0, 0, 1], &frame[..]].concat())),

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use jpat_tests::packet::{tcp, udp};
 
-use super::recipe::{LINKS, Link, Network, PIECES, Piece, Recipe};
+use super::recipe::{LINKS, LLC, Link, Network, PIECES, PPP, Piece, Recipe, TYPES};
 use crate::oracle::{
     dice::Dice,
     model::tables::Transport,
@@ -65,10 +65,10 @@ pub(crate) fn cell(number: u64, dice: &mut Dice) -> Recipe {
 pub(crate) fn any(dice: &mut Dice) -> Recipe {
     let link = match dice.below(100) {
         0..75 => dice.pick(&LINKS[..6]),
-        75..90 => dice.pick(&LINKS),
-        _ => Link::Type(
-            dice.pick(&[0x8848, 0x88e7, 0x892f, 0x894f, 0x22f3, 0x4305, 0x6558, 0x88cc, 0x8863, 0x9200, 0x0600]),
-        ),
+        75..85 => dice.pick(&LINKS),
+        85..90 => Link::Ppp(Some(if dice.percent(80) { dice.pick(&PPP) } else { dice.number() as u16 })),
+        90..95 => Link::Llc(dice.pick(&[None, None, Some(3), Some(0x05dd), Some(0x05ff)]), dice.pick(&LLC)),
+        _ => Link::Type(if dice.percent(80) { dice.pick(&TYPES) } else { dice.number() as u16 }),
     };
     let piece = if dice.percent(75) { Piece::Whole } else { dice.pick(&PIECES) };
     let is_v6 = dice.percent(50);
@@ -105,6 +105,20 @@ pub(crate) fn conversation(dice: &mut Dice) -> Vec<Recipe> {
             Recipe { link: LINKS[0], network: network.clone(), piece: Piece::Whole, protocol, upper }
         })
         .collect()
+}
+
+/// A datagram for the knock port that may be anything but for another.
+pub(crate) fn any_knock(dice: &mut Dice) -> Recipe {
+    let mut recipe = any(dice);
+    (recipe.link, recipe.protocol) = (dice.pick(&LINKS[..6]), 17);
+    recipe.upper = from_port(udp(KNOCK_PORT, &payload(dice)), source_port(dice));
+    if dice.percent(10) {
+        recipe.upper = udp(KNOCK_PORT, &vec![dice.byte(); 1_229 + dice.below(20)]);
+    } else if dice.percent(30) {
+        let length = dice.pick(&[0_u16, 7, 8, 9, 30, 1_240, 1_241, 65_535]);
+        recipe.upper[4..6].copy_from_slice(&length.to_be_bytes());
+    }
+    recipe
 }
 
 /// A knock that is sound.
@@ -165,8 +179,8 @@ fn listed(transport: Transport, dice: &mut Dice) -> u16 {
 
 fn source_port(dice: &mut Dice) -> u16 {
     match dice.below(20) {
-        0..16 => FIRST_PORT + dice.below(usize::from(FLOW_STATES)) as u16,
-        16 => dice.pick(&[53, 67, 68, 22, 0]),
+        0..13 => FIRST_PORT + dice.below(usize::from(FLOW_STATES)) as u16,
+        13..16 => dice.pick(&[53, 67, 68, 22, 0]),
         _ => 50_000 + dice.below(64) as u16,
     }
 }
@@ -180,7 +194,7 @@ fn payload(dice: &mut Dice) -> Vec<u8> {
     let length = match dice.below(20) {
         0..4 => 0,
         4..17 => dice.below(40),
-        17 => dice.pick(&[1_231, 1_232, 1_233]),
+        17 => dice.pick(&[1_231, 1_232, 1_233, 1_234]),
         _ => dice.below(1_400),
     };
     (0..length).map(|_| dice.byte()).collect()

@@ -12,12 +12,43 @@ pub(crate) enum Link {
     /// So many of these TPIDs, from the inside.
     Tags(&'static [u16]),
     Mpls,
-    PppoE,
-    Snap,
-    LlcIp,
+    /// A PPPoE session with this PPP protocol number, or the packet's own.
+    Ppp(Option<u16>),
+    /// An LLC header behind a length, or behind the packet's own.
+    Llc(Option<u16>, &'static [u8]),
     /// Another EtherType.
     Type(u16),
 }
+
+/// SNAP with the EtherType of IPv4.
+const SNAP: &[u8] = &[0xaa, 0xaa, 3, 0, 0, 0, 8, 0];
+/// LLC headers of all kinds.
+pub(crate) const LLC: [&[u8]; 16] = [
+    SNAP,
+    &[0xaa, 0xaa, 3, 0, 0, 0xf8, 0x86, 0xdd],
+    &[0xaa, 0xaa, 3, 0, 0, 0, 0x81, 0],
+    &[0xaa, 0xaa, 3, 0, 0, 0, 0x88, 0x64],
+    &[0xaa, 0xaa, 3, 0, 0, 0, 0x88, 0x47],
+    &[0xaa, 0xaa, 3, 0, 0, 0, 8, 6],
+    &[0xaa, 0xaa, 3, 0, 0, 0, 0, 60],
+    &[0xaa, 0xaa, 3, 0, 0, 0x0c, 8, 0],
+    &[0xaa, 0xab, 0xf3, 0, 0, 0, 8, 0],
+    &[0xab, 0xaa, 3, 0, 0, 0, 8, 0],
+    &[6, 6, 3],
+    &[6, 0, 3],
+    &[0x42, 6, 3],
+    &[0x42, 0x42, 3],
+    &[0xe0, 0xe0, 3],
+    &[0xff, 0xff],
+];
+/// PPP protocol numbers, some of them compressed into their first byte.
+pub(crate) const PPP: [u16; 14] =
+    [0x0021, 0x0057, 0x003d, 0x00fd, 0x0281, 0x8021, 0x8057, 0xc021, 0xc223, 0x2145, 0x5760, 0xfd90, 0xc145, 0x7fff];
+/// EtherTypes on both sides of every border, and others.
+pub(crate) const TYPES: [u16; 24] = [
+    0, 1, 60, 0x05dc, 0x05dd, 0x05ff, 0x0600, 0x0806, 0x8847, 0x8848, 0x88e5, 0x88e7, 0x892f, 0x88fb, 0x894f, 0x22f3,
+    0x4305, 0x6558, 0x88cc, 0x8863, 0x8864, 0x9200, 0x88a9, 0xffff,
+];
 
 /// Every link layer of the matrix.
 pub(crate) const LINKS: [Link; 14] = [
@@ -30,9 +61,9 @@ pub(crate) const LINKS: [Link; 14] = [
     Link::Tags(&[0x8100, 0x8100, 0x88a8]),
     Link::Tags(&[0x8100, 0x8100, 0x8100, 0x88a8]),
     Link::Mpls,
-    Link::PppoE,
-    Link::Snap,
-    Link::LlcIp,
+    Link::Ppp(None),
+    Link::Llc(None, SNAP),
+    Link::Llc(None, &[6, 6, 3]),
     Link::Type(0x88e5),
     Link::Type(0x0806),
 ];
@@ -179,13 +210,14 @@ impl Recipe {
         match self.link {
             Link::Tags(tags) => tags.iter().fold(ethernet(ether_type, packet), |frame, tpid| tagged(*tpid, 42, &frame)),
             Link::Mpls => ethernet(0x8847, &behind(&[0, 0, 0x11, 64])),
-            Link::PppoE => ethernet(0x8864, &behind(&[0x11, 0, 0, 1, 0, 60, 0, if is_v4 { 0x21 } else { 0x57 }])),
-            Link::Snap => {
-                let [high, low] = ether_type.to_be_bytes();
-                let length = (packet.len() + 8).min(1_500) as u16;
-                ethernet(length, &behind(&[0xaa, 0xaa, 3, 0, 0, 0, high, low]))
+            Link::Ppp(number) => {
+                let number = number.unwrap_or(if is_v4 { 0x21 } else { 0x57 }).to_be_bytes();
+                ethernet(0x8864, &behind(&[&[0x11, 0, 0, 1, 0, 60], &number[..]].concat()))
             }
-            Link::LlcIp => ethernet((packet.len() + 3).min(1_500) as u16, &behind(&[6, 6, 3])),
+            Link::Llc(length, header) => {
+                let own = (packet.len() + header.len()).min(1_500) as u16;
+                ethernet(length.unwrap_or(own), &behind(header))
+            }
             Link::Type(ether_type) => ethernet(ether_type, packet),
         }
     }

@@ -42,7 +42,8 @@ impl Signals {
             may_be_on_one: !has(SYN) && (has(ACK) || has(RST)),
             confirms: has(ACK),
             closes: has(FIN) || has(RST),
-            begins: has(SYN) && !has(ACK),
+            // A listener takes no other SYN for the beginning of a connection.
+            begins: has(SYN) && !has(ACK) && !has(RST) && !has(FIN),
             belongs: has(ACK) && !has(SYN) && !has(RST) && !has(FIN),
         }
     }

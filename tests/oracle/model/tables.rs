@@ -126,9 +126,11 @@ pub(crate) struct Tables {
 }
 
 impl Tables {
-    /// Whether packets to `address` are judged: the configured destinations, every group, and what means this host.
+    /// Whether packets to `address` are judged: the configured destinations, every group, and what means this host. An
+    /// IPv4-mapped address is taken for that IPv4 address.
     pub(crate) fn judges(&self, address: IpAddr) -> bool {
         let Some(destinations) = &self.destinations else { return true };
+        let address = address.to_canonical();
         is_group(address) || is_this_host(address) || destinations.iter().any(|prefix| prefix.holds(address))
     }
 

@@ -50,7 +50,7 @@ fn p7_refusals_are_plain_data() {
         Refused::NoInterface("eth0".into()),
         Refused::Changed("eth0".into()),
         Refused::Busy { interface: "eth0".into(), programs: vec![foreign] },
-        Refused::OtherNamespace("/sys/fs/bpf/jpat/v2/link-7-driver".into()),
+        Refused::OtherNamespace("/sys/fs/bpf/jpat/abi2/link-7-driver".into()),
         Refused::Hook { interface: "eth0".into(), hook: Hook::Driver, cause: cause.clone() },
         Refused::NotPinnable("eth0".into()),
         Refused::Link { interface: "eth0".into(), cause: cause.clone() },

@@ -23,7 +23,8 @@ const WRAPPERS: [(u16, &str); 10] = [
     (0x4305, "batman-adv"),
 ];
 
-/// Lowest EtherType (IEEE 802.3 §3.2.6); a smaller number is a length.
+/// Lowest EtherType (IEEE 802.3 §3.2.6); a smaller number is a length, to Linux those above 1500 too
+/// (`eth_proto_is_802_3`).
 const LOWEST_TYPE: u16 = 0x0600;
 
 pub(super) fn frame(bytes: &[u8]) -> Frame {
@@ -66,13 +67,13 @@ fn session(bytes: &[u8]) -> Carries {
     if protocol >= 0x8000 && !is_compressed { Carries::NotIp(PPPOE_SESSION) } else { Carries::Wrapper("PPPoE") }
 }
 
-/// IEEE 802.2: LLC, where 0x06 is IP (RFC 948) and 0xaa is SNAP, whose type is an EtherType if its organisation is zero
+/// IEEE 802.2: LLC, where 0x06 is IP on either side (RFC 948) and 0xaa is SNAP, whose type is an EtherType if its organisation is zero
 /// (RFC 1042) or 0x0000f8 (IEEE 802.1H).
 fn logical_link(length: u16, bytes: &[u8]) -> Carries {
-    let Some([service, _, _]) = bytes.first_chunk::<3>() else { return Carries::Cut };
-    match service {
-        0x06 => Carries::Wrapper("IP in LLC"),
-        0xaa => match (bytes.get(3..6), number(bytes, 6)) {
+    let Some([to, from]) = bytes.first_chunk::<2>() else { return Carries::Cut };
+    match (to, from) {
+        (0x06, _) | (_, 0x06) => Carries::Wrapper("IP in LLC"),
+        (0xaa, _) => match (bytes.get(3..6), number(bytes, 6)) {
             (Some([0, 0, 0 | 0xf8]), Some(kind)) => {
                 let could_carry =
                     TAGS.contains(&kind) || [IPV4, IPV6, PPPOE_SESSION].contains(&kind) || wrapper(kind).is_some();

@@ -95,12 +95,13 @@ fn follow(version: Version, mut kind: u8, mut rest: &[u8], packet: &mut Packet) 
         if packet.headers.len() == MOST_HEADERS {
             return Err(DropReason::TooManyExtensions);
         }
+        // What the first bytes of a header show counts before what its length shows.
+        if kind == ROUTING && rest.len() >= 8 && rest[2] == 0 {
+            return Err(DropReason::RoutingHeader0);
+        }
         let Some((header, behind)) = split(kind, rest) else { return Err(DropReason::TruncatedExtension) };
         packet.headers.push(kind);
         rest = behind;
-        if kind == ROUTING && header[2] == 0 {
-            return Err(DropReason::RoutingHeader0);
-        }
         if kind == FRAGMENT {
             if packet.fragment.is_some() {
                 return Err(DropReason::SecondFragmentHeader);
@@ -139,7 +140,7 @@ fn split(kind: u8, bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 
 /// RFC 8200 §4.5: but the last, a fragment holds a multiple of 8 bytes, and none reaches beyond byte 65535.
 fn later_v6(offset: usize, more: bool, length: usize) -> Result<Inside, DropReason> {
-    if (more && length % 8 != 0) || offset + length > 65_535 {
+    if (more && !length.is_multiple_of(8)) || offset + length > 65_535 {
         return Err(DropReason::MalformedFragment);
     }
     Ok(Inside::LaterFragment)

@@ -8,10 +8,11 @@ use super::{Inside, Tcp, Udp, network::Version, number};
 /// MPLS, Ethernet (IANA, "Assigned Internet Protocol Numbers").
 const TUNNELS: [u8; 11] = [4, 41, 47, 50, 55, 94, 97, 108, 115, 137, 143];
 
-/// What `rest` is as a `kind`; of a first fragment, the whole header must be in it.
+/// What `rest` is as a `kind`; of a first fragment, the whole header must be in it, of TCP its fixed part (as Linux has it
+/// in `ipv6frag_thdr_truncated`).
 pub(super) fn inside(version: Version, kind: u8, rest: &[u8], first: bool) -> Result<Inside, DropReason> {
     match (version, kind) {
-        (_, 6) => tcp(rest).filter(|tcp| !first || tcp.header <= tcp.length).map(Inside::Tcp),
+        (_, 6) => tcp(rest).map(Inside::Tcp),
         (_, 17) => udp(rest).map(Inside::Udp),
         (Version::Four, 1) | (Version::Six, 58) => Some(Inside::Icmp),
         _ if TUNNELS.contains(&kind) => Some(Inside::Tunnel(kind)),
