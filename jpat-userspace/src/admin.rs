@@ -126,11 +126,11 @@ pub enum Response {
     },
     /// To [`Request::GrantsRevoke`].
     Revoked {
-        /// How many.
+        /// How many live ones.
         count: usize,
-        /// Of how many more, which had ended before, the flows were ended.
+        /// How many flows ended with them, or of grants that had ended before.
         #[serde(default)]
-        outlived: usize,
+        flows: usize,
     },
     /// To [`Request::GrantsFlush`].
     Flushed {

@@ -18,10 +18,11 @@ mod bars;
 mod plan;
 mod rivals;
 mod rounds;
-mod subject;
-mod table;
+pub(crate) mod subject;
+pub(crate) mod table;
 
 use anyhow::{Context, Result, ensure};
+use jpat_common::settings::FLAG_GRANT_HINTS;
 use jpat_tests::{bpffs, leftovers, netns::NetNs, world::World};
 use jpat_userspace::clock;
 use nix::{
@@ -61,7 +62,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let prefix = leftovers::prefix(0);
     let host = host(&prefix, "host")?;
     let mut world = World::new(clock::now().boot.0);
-    world.settings.flags = 0;
+    world.settings.flags = FLAG_GRANT_HINTS;
     let keeping = world.keeping();
     plan::flows(&keeping);
     let (subject, keeping) = (Subject::load(&world, 0)?, Subject::load(&keeping, 0)?);
@@ -72,7 +73,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if let Some(only) = &options.only {
         plan.rows.retain(|row| row.name.contains(only.as_str()) || plan::FLOORS.contains(&row.name.as_str()));
     }
-    println!("{}", about(options)?);
+    println!("{}", machine()?);
+    let Options { rounds, packets, .. } = options;
+    println!("{rounds} rounds of {packets} packets a row; ns per packet: median (least to greatest)");
     for skipped in &rivals.skipped {
         println!("skipped: {skipped}");
     }
@@ -95,13 +98,15 @@ fn host(prefix: &str, name: &str) -> Result<NetNs> {
     Ok(host)
 }
 
-fn stay_on(cpu: usize) -> Result<()> {
+/// Keeps this thread, and those it starts, on one CPU.
+pub(crate) fn stay_on(cpu: usize) -> Result<()> {
     let mut cpus = CpuSet::new();
     cpus.set(cpu)?;
     sched_setaffinity(Pid::from_raw(0), &cpus).with_context(|| format!("stay on CPU {cpu}"))
 }
 
-fn about(options: &Options) -> Result<String> {
+/// Kernel and processor.
+pub(crate) fn machine() -> Result<String> {
     let read = |path| std::fs::read_to_string(path).with_context(|| format!("read {path}"));
     let cpuinfo = read("/proc/cpuinfo")?;
     let model =
@@ -109,12 +114,9 @@ fn about(options: &Options) -> Result<String> {
     let jit = read("/proc/sys/net/core/bpf_jit_enable")
         .map_or("unknown", |value| if value.trim() == "0" { "off" } else { "on" });
     Ok(format!(
-        "Linux {}, {model}, CPU {} of {}, BPF JIT {jit}, load {}\n{} rounds of {} packets a row; ns per packet: median (least to greatest)",
+        "Linux {}, {model}, {} CPUs, BPF JIT {jit}, load {}",
         read("/proc/sys/kernel/osrelease")?.trim(),
-        options.cpu,
         std::thread::available_parallelism()?,
         read("/proc/loadavg")?.split(' ').next().unwrap_or("unknown"),
-        options.rounds,
-        options.packets,
     ))
 }

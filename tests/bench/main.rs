@@ -1,7 +1,9 @@
 //! The benchmarks behind `cargo xtask bench`: real packets, real namespaces, built with optimisations.
 
+mod cpu;
 mod datapath;
 mod knock;
+mod life;
 mod summary;
 
 use anyhow::Result;
@@ -18,14 +20,20 @@ struct Cli {
 enum Bench {
     /// From the send of a knock to the first UDP echo through the port that it opens
     Knock(knock::Options),
+    /// What a flood on a protected port costs, and what it leaves of a transfer beside it
+    Cpu(cpu::Options),
     /// What a packet costs, beside bare XDP programs, iptables and nftables
     Datapath(datapath::Options),
+    /// What restarts and upgrades of the controller leak, lose and delay
+    Life(life::Options),
 }
 
 fn main() -> Result<()> {
     jpat_tests::leftovers::clear_dead_runs()?;
     match Cli::parse().bench {
         Bench::Knock(options) => knock::run(&options),
+        Bench::Cpu(options) => cpu::run(&options),
         Bench::Datapath(options) => datapath::run(&options),
+        Bench::Life(options) => life::run(&options),
     }
 }

@@ -21,6 +21,7 @@ pub(crate) const METRICS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std:
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
     pub(crate) mode: &'static str,
+    pub(crate) listen: String,
     pub(crate) issuers: String,
     pub(crate) services: Vec<String>,
     pub(crate) audit: &'static str,
@@ -30,10 +31,10 @@ pub(crate) struct Config {
 impl Config {
     /// The file; all but the pins lie beside it.
     pub(crate) fn text(&self, pins: &Path) -> String {
-        let Self { mode, issuers, services, audit, rest } = self;
+        let Self { mode, listen, issuers, services, audit, rest } = self;
         format!(
             "mode = \"{mode}\"\nstate = \"state\"\npins = \"{}\"\n\
-             [listen]\ninterfaces = [\"eth0\"]\nattach = \"driver\"\nport = {KNOCK_PORT}\n\
+             [listen]\n{listen}port = {KNOCK_PORT}\n\
              [admin]\nsocket = \"admin.sock\"\nmetrics = \"{METRICS}\"\n[audit]\nfile = \"{audit}\"\n\
              {issuers}{}{rest}",
             pins.display(),
@@ -46,12 +47,18 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             mode: "enforce",
+            listen: listen("\"eth0\"", "driver"),
             issuers: issuer("keys = { jwks_file = \"jwks.json\" }"),
             services: vec![web("2s"), db("2s")],
             audit: "audit.jsonl",
             rest: String::new(),
         }
     }
+}
+
+/// Devices as in the file's list, and how to attach to them.
+pub(crate) fn listen(interfaces: &str, attach: &str) -> String {
+    format!("interfaces = [{interfaces}]\nattach = \"{attach}\"\n")
 }
 
 /// The issuer `corp`, whose keys come from where `keys` says.

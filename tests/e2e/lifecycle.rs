@@ -1,9 +1,12 @@
 //! Exit, kill, restart, detach: promise P4, and P3 without a controller.
 
-use std::time::Duration;
+use std::{os::unix::process::ExitStatusExt, path::Path, process::Command, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use jpat_tests::{
+    binaries,
+    cgroup::Cgroup,
+    leftovers::remove_tree,
     network::{Family, Member},
     probe::{self, Leak, Port},
     process::Process,
@@ -11,10 +14,12 @@ use jpat_tests::{
 };
 use libtest_mimic::Trial;
 use nix::sys::signal::Signal;
+use serde_json::json;
 
 use crate::{
-    config::{Config, DB, HTTPS, UDP, db, web},
+    config::{Config, DB, HTTPS, METRICS, UDP, db, web},
     stage::{Stage, address},
+    traffic::{self, Traffic},
     trial,
 };
 
@@ -23,7 +28,12 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial::on("p3_a_grant_ends_with_the_controller_killed", seconds, killed),
         trial::on("p4_no_packet_leaks_while_controllers_die_and_come_back", minutes, no_leak),
         trial::on("p4_sigterm_leaves_enforcement_in_place", minutes, terminated),
+        trial::on("p4_a_hundred_kills_leak_nothing_and_lose_nothing", traffic::config, kills),
+        trial::on("p4_a_hundred_replacements_leak_nothing_and_lose_nothing", traffic::config, replacements),
+        trial::on("p4_a_stopped_controller_cuts_no_flow_and_prolongs_no_grant", seconds, stopped),
+        trial::needing("p4_an_out_of_memory_kill_opens_and_cuts_nothing", bounded, traffic::config, out_of_memory),
         trial::on("p4_a_second_controller_on_the_same_pins_is_refused", minutes, second),
+        trial::on("p4_a_second_controller_on_the_same_state_is_refused", minutes, second_on_state),
         trial::on("p4_detach_removes_everything", minutes, detach),
         trial::on("p4_detach_on_exit_removes_everything", minutes, detach_on_exit),
         trial::on("p4_a_missing_interface_is_refused_and_opens_nothing", minutes, failed_restart),
@@ -79,6 +89,70 @@ fn no_leak(stage: &mut Stage) -> Result<()> {
     stage.expect_udp(Member::Client, Family::V4, UDP, Port::Open)
 }
 
+fn kills(stage: &mut Stage) -> Result<()> {
+    restarts(stage, Signal::SIGKILL)
+}
+
+/// What a package manager does: the program is put in the place of the one before, over the same maps.
+fn replacements(stage: &mut Stage) -> Result<()> {
+    restarts(stage, Signal::SIGTERM)
+}
+
+fn restarts(stage: &mut Stage, signal: Signal) -> Result<()> {
+    stage.start(&[])?;
+    let traffic = Traffic::start(stage)?;
+    for number in 1..=traffic::cycles(100)? {
+        stage.end(signal)?;
+        stage.start(&[]).with_context(|| format!("restart {number}"))?;
+    }
+    stage.expect_tcp(Member::Client, Family::V4, HTTPS, Port::Open).context("the client's other service")?;
+    traffic.finish(stage)
+}
+
+fn bounded() -> Result<Cgroup> {
+    Cgroup::with_memory(&format!("jpat-{}-memory", std::process::id()))
+}
+
+fn out_of_memory(stage: &mut Stage, group: Cgroup) -> Result<()> {
+    stage.start(&[])?;
+    let traffic = Traffic::start(stage)?;
+    group.take(stage.process_id()?)?;
+    group.limit(64 << 10)?;
+    // Whatever it does now takes memory.
+    wait::for_true("the kernel to kill jpatd", wait::PATIENCE, || {
+        let _answer = probe::http_get(&stage.net.host, METRICS, "/metrics");
+        Ok(group.kills()? > 0)
+    })?;
+    let status = stage.wait_end()?;
+    ensure!(status.signal() == Some(Signal::SIGKILL as i32), "{status}");
+    stage.expect_tcp(Member::Stranger, Family::V4, HTTPS, Port::Silent)?;
+    stage.expect_tcp(Member::Client, Family::V4, HTTPS, Port::Open)?;
+    stage.start(&[])?;
+    traffic.finish(stage)
+}
+
+fn stopped(stage: &mut Stage) -> Result<()> {
+    stage.start(&[])?;
+    let both = || stage.key.token(&stage.claims_with(json!({ "roles": ["commerce-listings-admin", "dba"] })));
+    let (_, granted) = stage.knock(Member::Client, Family::V4, &both()?, "granted")?;
+    let mut standing = probe::connect(&stage.net.client, address(Family::V4, DB))?;
+    stage.signal(Signal::SIGSTOP)?;
+    stage.expect_tcp(Member::Client, Family::V4, HTTPS, Port::Open).context("before the end, controller stopped")?;
+    wait::until(granted.after(Duration::from_millis(3_010)));
+    stage.expect_tcp(Member::Client, Family::V4, HTTPS, Port::Silent).context("after the end, controller stopped")?;
+    wait::until(granted.after(Duration::from_millis(5_500)));
+    stage.expect_tcp(Member::Stranger, Family::V4, HTTPS, Port::Silent)?;
+    // A stopped controller is one: nobody takes its place meanwhile.
+    let ended = Process::run(&stage.net.host, "second jpatd", stage.jpatd("run")?)?;
+    ensure!(ended.status.code() == Some(1) && ended.output.contains("at work on"), "{}", ended.output);
+    ensure!(probe::echo(&mut standing, probe::SILENCE)?, "the standing connection was cut");
+    stage.signal(Signal::SIGCONT)?;
+    stage.knock(Member::Client, Family::V4, &both()?, "granted").context("a knock after SIGCONT")?;
+    stage.expect_tcp(Member::Client, Family::V4, HTTPS, Port::Open)?;
+    ensure!(probe::echo(&mut standing, probe::SILENCE)?, "the standing connection was cut after SIGCONT");
+    Ok(())
+}
+
 fn terminated(stage: &mut Stage) -> Result<()> {
     stage.start(&[])?;
     let status = stage.end(Signal::SIGTERM)?;
@@ -97,6 +171,21 @@ fn second(stage: &mut Stage) -> Result<()> {
     stage.knock(Member::Client, Family::V4, &stage.token()?, "granted")?;
     stage.expect_tcp(Member::Client, Family::V4, HTTPS, Port::Open)?;
     stage.expect_tcp(Member::Stranger, Family::V4, HTTPS, Port::Silent)
+}
+
+fn second_on_state(stage: &mut Stage) -> Result<()> {
+    stage.start(&[])?;
+    let other = format!("{}-other", stage.pins.display());
+    let text = std::fs::read_to_string(stage.path("jpat.toml"))?;
+    std::fs::write(stage.path("other.toml"), text.replace(&stage.pins.display().to_string(), &other))?;
+    let mut command = Command::new(binaries::jpatd()?);
+    command.arg("run").arg("--config").arg(stage.path("other.toml"));
+    let ended = Process::run(&stage.net.host, "second jpatd", command)?;
+    remove_tree(Path::new(&other))?;
+    ensure!(ended.status.code() == Some(1) && ended.output.contains("another `state`"), "{}", ended.output);
+    // Nobody holds it after a kill.
+    stage.end(Signal::SIGKILL)?;
+    stage.start(&[])
 }
 
 fn detach(stage: &mut Stage) -> Result<()> {

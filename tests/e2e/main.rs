@@ -8,9 +8,11 @@ mod audit_mode;
 mod bad_input;
 mod commands;
 mod config;
+mod devices;
 mod disk;
 mod evasion;
 mod first_run;
+mod flows;
 mod harness;
 mod issuers;
 mod lifecycle;
@@ -19,6 +21,7 @@ mod policy;
 mod reload;
 mod robust;
 mod safeguards;
+mod sessions;
 mod stage;
 mod time;
 mod traffic;
@@ -48,12 +51,15 @@ fn main() -> ExitCode {
         harness::trials(),
         access::trials(),
         addresses::trials(),
+        devices::trials(),
         policy::trials(),
         issuers::trials(),
         lifecycle::trials(),
         overrun::trials(),
+        sessions::trials(),
         time::trials(),
         upgrade::trials(),
+        flows::trials(),
         reload::trials(),
         audit_mode::trials(),
         trial_run::trials(),

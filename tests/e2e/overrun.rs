@@ -45,10 +45,10 @@ use crate::{
 /// Grants that must be measured.
 const MEASURED: usize = 200;
 /// Grants that are written: a prober that did not run just before an end measures nothing there.
-const GRANTS: u16 = 230;
+const GRANTS: u16 = 300;
 /// Protected, with a listener that counts.
 const PORT: u16 = 7_443;
-/// Probing begins so long before an end, and goes on so long after it.
+/// Probing begins so long before an end, and goes on until one is sent so long after it.
 const BEFORE: Duration = Duration::from_millis(60);
 const AFTER: Duration = Duration::from_millis(40);
 /// Time between two knocks, so that few ends are near at a time; not a whole number of ticks.
@@ -102,7 +102,7 @@ fn overrun(stage: &mut Stage) -> Result<()> {
 
 fn source(number: u16) -> IpAddr {
     let [high, low] = number.to_be_bytes();
-    if number % 2 == 0 {
+    if number.is_multiple_of(2) {
         Ipv4Addr::new(198, 18, high, low).into()
     } else {
         Ipv6Addr::new(0x2001, 0xdb8, 0x77, 0, 0, 0, 0, number).into()
@@ -134,7 +134,8 @@ fn knock_from_all(stage: &Stage, sources: &[IpAddr]) -> Result<()> {
 
 /// The ends that the program goes by, from the map that outlives the controller.
 fn ends(stage: &Stage, sources: &[IpAddr]) -> Result<Vec<BootTime>> {
-    let pin = stage.pins.join(format!("v{}", jpat_common::ABI_VERSION)).join(map_name::GRANTS);
+    let layouts = std::fs::read_dir(&stage.pins)?.filter_map(|layout| Some(layout.ok()?.path().join(map_name::GRANTS)));
+    let pin = layouts.into_iter().find(|pin| pin.exists()).context("no pinned grants")?;
     let map = Map::LruHashMap(MapData::from_pin(&pin).with_context(|| pin.display().to_string())?);
     let map: HashMap<MapData, GrantKey, GrantValue> = HashMap::try_from(map)?;
     let mut ends = BTreeMap::new();
@@ -162,29 +163,27 @@ fn probe_all(sources: &[IpAddr], ends: &[BootTime]) -> Result<Vec<Probe>> {
         socket.connect(address(family(*source), PORT))?;
         sockets.push(socket);
     }
-    let last = ends.iter().max().copied().context("no grants")?.after(AFTER);
     let mut probes = Vec::new();
-    loop {
+    let mut is_done = vec![false; ends.len()];
+    while is_done.contains(&false) {
         let now = wait::now();
-        if now > last {
-            return Ok(probes);
-        }
         let mut is_idle = true;
         for (grant, (socket, end)) in sockets.iter().zip(ends).enumerate() {
-            if now.after(BEFORE) < *end || now > end.after(AFTER) {
+            if now.after(BEFORE) < *end || is_done[grant] {
                 continue;
             }
             is_idle = false;
-            let grant = grant as u16;
-            let before = wait::now();
-            socket.send(&[&grant.to_be_bytes()[..], &before.0.to_be_bytes()].concat())?;
-            probes.push(Probe { grant, before, after: wait::now() });
+            let (before, number) = (wait::now(), grant as u16);
+            socket.send(&[&number.to_be_bytes()[..], &before.0.to_be_bytes()].concat())?;
+            probes.push(Probe { grant: number, before, after: wait::now() });
+            is_done[grant] = before > end.after(AFTER);
         }
         if is_idle {
-            let next = ends.iter().filter(|end| **end > now).min().copied().unwrap_or(last);
+            let next = ends.iter().filter(|end| **end > now).min().copied().unwrap_or(now);
             wait::until(BootTime(next.0.saturating_sub(BEFORE.as_nanos() as u64)));
         }
     }
+    Ok(probes)
 }
 
 /// What arrives: grant and time of each probe.

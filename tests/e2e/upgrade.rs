@@ -1,10 +1,14 @@
 //! Upgrades from the layout before: promise P4 while program, maps and pins change.
 
+mod interrupted;
+mod refused;
+
 use anyhow::{Context, Result, ensure};
 use jpat_tests::{
     earlier,
     network::{Family, Member},
     probe::Port,
+    wait,
 };
 use libtest_mimic::Trial;
 use nix::sys::signal::Signal;
@@ -17,7 +21,13 @@ use crate::{
 };
 
 pub(crate) fn trials() -> Vec<Trial> {
-    vec![trial::on("p4_a_hundred_upgrades_leak_nothing_and_lose_nothing", traffic::config, upgrades)]
+    let mut trials = vec![
+        trial::on("p4_a_hundred_upgrades_leak_nothing_and_lose_nothing", traffic::config, upgrades),
+        trial::on("p4_an_upgrade_killed_at_any_moment_leaks_nothing_and_loses_nothing", traffic::config, killed),
+    ];
+    trials.extend(interrupted::trials());
+    trials.extend(refused::trials());
+    trials
 }
 
 fn upgrades(stage: &mut Stage) -> Result<()> {
@@ -27,15 +37,47 @@ fn upgrades(stage: &mut Stage) -> Result<()> {
     for number in 1..=traffic::cycles(100)? {
         stage.end(Signal::SIGTERM)?;
         earlier::go_back(&stage.pins, &PORTS).with_context(|| format!("way back {number}"))?;
-        ensure!(!earlier::now(&stage.pins).exists() && earlier::before(&stage.pins).exists());
         stage.start(&[]).with_context(|| format!("upgrade {number}"))?;
-        ensure!(earlier::now(&stage.pins).exists() && !earlier::before(&stage.pins).exists());
+        is_upgraded(stage)?;
     }
     stage.expect_tcp(Member::Client, Family::V4, HTTPS, Port::Open).context("the client's other service")?;
     traffic.finish(stage)?;
     ensure!(stage.metrics()?.packets("no_grant") > drops, "the counters began anew");
-    let grants = stage.admin_ok(&["grants", "list"])?;
-    ensure!(grants.contains(&Member::Client.address(Family::V4).to_string()), "{grants}");
     stage.admin_ok(&["grants", "flush"])?;
     stage.expect_tcp(Member::Client, Family::V4, HTTPS, Port::Silent).context("after a flush")
+}
+
+/// A crash loop during an upgrade: each start lives a little longer than the one before.
+fn killed(stage: &mut Stage) -> Result<()> {
+    stage.start(&[])?;
+    let traffic = Traffic::start(stage)?;
+    stage.end(Signal::SIGKILL)?;
+    earlier::go_back(&stage.pins, &PORTS)?;
+    let begin = wait::now();
+    stage.start(&[])?;
+    let longest = begin.until(wait::now()) * 3 / 2;
+    stage.end(Signal::SIGKILL)?;
+    let (lives, mut finished) = (traffic::cycles(60)?, 0);
+    for life in 0..lives {
+        if !earlier::before(&stage.pins).exists() {
+            earlier::go_back(&stage.pins, &PORTS)?;
+        }
+        stage.launch(&[])?;
+        std::thread::sleep(longest * life / lives);
+        stage.end(Signal::SIGKILL)?;
+        finished += u32::from(!earlier::before(&stage.pins).exists());
+    }
+    ensure!((1..lives).contains(&finished), "{finished} of {lives} lives were long enough");
+    stage.start(&[])?;
+    is_upgraded(stage)?;
+    traffic.finish(stage)
+}
+
+/// The new layout is pinned, nothing is left of the old one, and the client's grants are known.
+fn is_upgraded(stage: &Stage) -> Result<()> {
+    let (new, old) = (earlier::now(&stage.pins), earlier::before(&stage.pins));
+    ensure!(!earlier::links(&new)?.is_empty() && !old.exists(), "{} is still there", old.display());
+    let grants = stage.admin_ok(&["grants", "list"])?;
+    ensure!(grants.contains(&Member::Client.address(Family::V4).to_string()), "{grants}");
+    Ok(())
 }

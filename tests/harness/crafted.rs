@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::packet::{FRAGMENT, TCP, UDP};
+use crate::packet::{FRAGMENT, ICMPV6, TCP, UDP};
 
 /// An IPv4 header (RFC 791).
 #[derive(Clone, Debug)]
@@ -112,6 +112,12 @@ impl Ends {
         sealed
     }
 
+    /// An ICMPv6 message (RFC 4443 §2.1); the ports mean nothing.
+    #[must_use]
+    pub fn icmp6(&self, kind: u8, code: u8, rest: [u8; 4], body: &[u8]) -> Vec<u8> {
+        self.sum(ICMPV6, [&[kind, code, 0, 0][..], &rest, body].concat(), 2)
+    }
+
     /// Makes the checksum of a changed TCP segment right again.
     pub fn sum_again(&self, segment: &mut Vec<u8>) {
         segment[16..18].fill(0);
@@ -130,6 +136,15 @@ impl Ends {
         segment[at..at + 2].copy_from_slice(&checksum(&covered).to_be_bytes());
         segment
     }
+}
+
+/// An ICMP message (RFC 792); `rest` are the four bytes behind the checksum.
+#[must_use]
+pub fn icmp(kind: u8, code: u8, rest: [u8; 4], body: &[u8]) -> Vec<u8> {
+    let mut message = [&[kind, code, 0, 0][..], &rest, body].concat();
+    let sum = checksum(&message);
+    message[2..4].copy_from_slice(&sum.to_be_bytes());
+    message
 }
 
 /// The packet with its IPv4 header's checksum made right again, as far as the header is there.

@@ -12,6 +12,7 @@ pub mod leftovers;
 pub mod signals;
 pub mod process;
 pub mod binaries;
+pub mod cgroup;
 pub mod earlier;
 
 // What lives on it.
@@ -23,7 +24,9 @@ pub mod forge;
 pub mod probe;
 pub mod capture;
 pub mod wire;
+pub mod tun;
 pub mod ears;
+pub mod transfer;
 pub mod metrics;
 pub mod stream;
 pub mod stranger;

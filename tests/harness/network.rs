@@ -84,6 +84,19 @@ impl Network {
         Ok(Self { host, client, stranger, switch })
     }
 
+    /// Gives every device of the network the same longest packet.
+    ///
+    /// # Errors
+    /// If `ip` fails.
+    pub fn set_mtu(&self, mtu: u32) -> Result<()> {
+        for member in [&self.host, &self.client, &self.stranger] {
+            member.ip(&format!("link set eth0 mtu {mtu}"))?;
+        }
+        let ports: Vec<_> =
+            ["host", "client", "stranger", "br0"].map(|name| format!("link set {name} mtu {mtu}")).into();
+        self.switch.ip(&ports.join("\n"))
+    }
+
     /// The namespace of one of the three.
     #[must_use]
     pub const fn of(&self, member: Member) -> &NetNs {

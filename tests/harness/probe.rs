@@ -141,6 +141,22 @@ pub fn echo(stream: &mut TcpStream, patience: Duration) -> Result<bool> {
     }
 }
 
+/// Sends so many bytes over a standing connection and waits until all of them are back.
+///
+/// # Errors
+/// If they do not come, or others do.
+pub fn exchange(stream: &mut TcpStream, size: usize) -> Result<()> {
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    let question: Vec<u8> = (0..size).map(|at| at as u8).collect();
+    stream.write_all(&question)?;
+    let mut answer = vec![0; size];
+    stream.read_exact(&mut answer)?;
+    if answer != question {
+        bail!("other bytes came back");
+    }
+    Ok(())
+}
+
 /// A UDP socket in the calling thread's namespace.
 ///
 /// # Errors

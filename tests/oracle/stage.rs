@@ -117,7 +117,9 @@ impl Stage {
 
 fn destinations(dice: &mut Dice) -> Option<Vec<Prefix>> {
     let hosts = ["192.0.2.1", "192.0.2.200", "192.0.2.255", "2001:db8::1", "2001:db8:0:7::200"].map(address);
-    let mut all: Vec<_> = hosts.iter().map(|host| Prefix::of(*host, if host.is_ipv4() { 32 } else { 128 })).collect();
+    let others = (1..=40).map(|last| IpAddr::from([10, 77, 0, last]));
+    let mut all: Vec<_> =
+        hosts.into_iter().chain(others).map(|host| Prefix::of(host, if host.is_ipv4() { 32 } else { 128 })).collect();
     match dice.below(10) {
         0 => return None,
         1..5 => {}

@@ -3,7 +3,6 @@
 use anyhow::{Context, Result, ensure};
 use aya::maps::{MapData, MapInfo, MapType};
 use jpat_common::{
-    addr::Addr,
     flow::{FlowKey, FlowValue},
     grant::{GrantKey, GrantValue},
     map_name,
@@ -41,8 +40,9 @@ struct Expected {
 }
 
 #[rustfmt::skip]
-const MAPS: [Expected; 13] = [
+const MAPS: [Expected; 14] = [
     Expected { name: map_name::GRANTS, kind: MapType::LruHash, key: size_of::<GrantKey>(), value: size_of::<GrantValue>(), entries: 65_536, flags: READ_ONLY },
+    Expected { name: map_name::GRANT_HINTS, kind: MapType::Array, key: 4, value: 8, entries: 1 << 14, flags: READ_ONLY },
     Expected { name: map_name::FLOWS, kind: MapType::Hash, key: size_of::<FlowKey>(), value: size_of::<FlowValue>(), entries: 65_536, flags: 0 },
     Expected { name: map_name::FLOWS_OPENED, kind: MapType::Hash, key: size_of::<GrantKey>(), value: 8, entries: 65_536, flags: 0 },
     Expected { name: map_name::FLOWS_CLOSED, kind: MapType::Hash, key: size_of::<GrantKey>(), value: 8, entries: 65_536, flags: READ_ONLY },

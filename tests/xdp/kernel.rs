@@ -114,6 +114,12 @@ impl Kernel {
         Ok(())
     }
 
+    /// Says how many of the flows of a grant are gone.
+    pub(crate) fn write_flows_closed(&mut self, grant: &GrantKey, closed: u64) -> Result<()> {
+        HashMap::<_, GrantKey, u64>::try_from(self.map_mut(map_name::FLOWS_CLOSED)?)?.insert(grant, closed, 0)?;
+        Ok(())
+    }
+
     /// Every flow.
     pub(crate) fn flows(&self) -> Result<BTreeMap<FlowKey, FlowValue>> {
         let flows = HashMap::<_, FlowKey, FlowValue>::try_from(self.map(map_name::FLOWS)?)?;

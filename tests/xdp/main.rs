@@ -5,6 +5,7 @@
 
 mod abi;
 mod cost;
+mod flows;
 mod frames;
 mod grants;
 mod kernel;
@@ -33,7 +34,7 @@ fn main() -> ExitCode {
         eprintln!("BPF programs cannot be run here: {missing:#}");
     }
     let ignored = missing.is_some() && !privileges::required();
-    let cases = [abi::CASES, frames::CASES, grants::CASES, knocks::CASES, modes::CASES, programs::CASES];
+    let cases = [abi::CASES, flows::CASES, frames::CASES, grants::CASES, knocks::CASES, modes::CASES, programs::CASES];
     let trials = cases
         .into_iter()
         .flatten()

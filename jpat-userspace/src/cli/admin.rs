@@ -134,13 +134,11 @@ fn text(response: &Response) -> String {
         Response::Confirmed => "confirmed: enforcement stays, whatever happens to the controller".to_owned(),
         Response::Grants { grants, outlived } => grants_text(grants, outlived),
         Response::Added { grant } => format!("{} opened for {} until {}", grant.service, grant.source, grant.until),
-        Response::Revoked { count: 0, outlived: 0 } => "nothing matched".to_owned(),
-        Response::Revoked { count, outlived } => {
-            let mut text = plural(*count, "grant revoked", "grants revoked");
-            if *outlived > 0 {
-                text += &format!(", and the flows of {outlived} that had ended before");
-            }
-            text
+        Response::Revoked { count: 0, flows: 0 } => "nothing matched".to_owned(),
+        Response::Revoked { count, flows } => {
+            let [grants, flows] =
+                [plural(*count, "grant revoked", "grants revoked"), plural(*flows, "flow ended", "flows ended")];
+            format!("{grants}, {flows}")
         }
         Response::Flushed { generation } => format!("all grants and flows revoked (generation {generation})"),
         Response::Reloaded { mode, warnings } if warnings.is_empty() => format!("reloaded, mode {}", name(*mode)),

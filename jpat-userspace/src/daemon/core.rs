@@ -32,8 +32,8 @@ pub(super) struct Core {
 
 impl Core {
     /// Executes what the gate wants done. Flows are ended last, in one walk, when the grants that might open more are
-    /// gone.
-    pub(super) fn settle(&mut self) {
+    /// gone. Returns how many.
+    pub(super) fn settle(&mut self) -> usize {
         let mut ending = BTreeSet::new();
         while let Some(command) = self.gate.next_command() {
             match command {
@@ -67,9 +67,7 @@ impl Core {
                 Command::Audit(event) => self.audit.write(&event),
             }
         }
-        if !ending.is_empty() {
-            self.end_flows(&ending);
-        }
+        if ending.is_empty() { 0 } else { self.end_flows(&ending) }
     }
 
     /// Changes the live settings.

@@ -7,14 +7,14 @@ use std::{
 
 use jpat_common::{
     addr::{self, Addr},
-    flow::{FLAG_ADOPTED, FLAG_CLOSING, FlowKey, FlowValue},
+    flow::{FLAG_ADOPTED, FLAG_CLOSING, FlowKey, FlowValue, STATE_EMBRYONIC, STATE_ESTABLISHED},
     grant::{GrantKey, ServiceId},
     settings::ServiceRule,
 };
 
 use super::{
     core::Core,
-    sweeper::{Fate, Judge, Rest, counts, grant_key},
+    sweeper::{Fate, Judge, Rest, grant_key, is_looked_up},
 };
 use crate::{
     audit::{Event, Kind},
@@ -156,8 +156,8 @@ impl Core {
         Ok(())
     }
 
-    /// Ends flows at once.
-    pub(super) fn end_flows(&mut self, which: &BTreeSet<FlowsOf>) {
+    /// Ends flows at once, and returns how many.
+    pub(super) fn end_flows(&mut self, which: &BTreeSet<FlowsOf>) -> usize {
         let rules = &self.flows.rules;
         let is_meant = |key: &FlowKey, flow: &FlowValue| {
             which.contains(&FlowsOf::Service(flow.service))
@@ -165,15 +165,16 @@ impl Core {
                     .get(&flow.service)
                     .is_some_and(|rule| which.contains(&FlowsOf::Grant(grant_key(key, flow.service, rule))))
         };
-        match self.datapath.tables_mut().end_flows(is_meant) {
-            Ok(0) => {}
-            Ok(count) => {
-                tracing::info!("{count} flows ended");
-                self.flows.is_stale = true;
-            }
+        let ended = self.datapath.tables_mut().end_flows(is_meant).unwrap_or_else(|error| {
             // The next sweep finds flows that nobody holds.
-            Err(error) => tracing::error!("ending flows: {:#}", anyhow::Error::from(error)),
+            tracing::error!("ending flows: {:#}", anyhow::Error::from(error));
+            0
+        });
+        if ended > 0 {
+            tracing::info!("flows ended: {ended}");
+            self.flows.is_stale = true;
         }
+        ended
     }
 
     /// Ends the flows of services that kept sessions and do not under the rules in force now.
@@ -182,8 +183,9 @@ impl Core {
     /// The kernel's refusal.
     pub(super) fn end_cut_flows(&mut self) -> Result<(), DataPathError> {
         let rules = &self.flows.rules;
-        let is_cut =
-            |key: &FlowKey, flow: &FlowValue| rules.get(&flow.service).is_none_or(|rule| !counts(key, flow, rule));
+        let is_cut = |key: &FlowKey, flow: &FlowValue| {
+            rules.get(&flow.service).is_none_or(|rule| !is_looked_up(key, flow, rule))
+        };
         let ended = self.datapath.tables_mut().end_flows(is_cut)?;
         self.flows.is_stale |= ended > 0;
         Ok(())
@@ -202,8 +204,11 @@ impl Core {
         let key = |(key, flow): (&FlowKey, &FlowValue)| {
             Some(grant_key(key, flow.service, self.flows.rules.get(&flow.service)?))
         };
-        let keys: BTreeSet<_> = flows.iter().filter_map(key).collect();
-        self.gate.adopt_flows(&keys, services, began);
+        let mut counts = BTreeMap::new();
+        for grant in flows.iter().filter_map(key) {
+            *counts.entry(grant).or_default() += 1;
+        }
+        self.gate.adopt_flows(&counts, services, began);
         self.sweep(&flows, &found.opened, None, began.boot)?;
         Ok(self.flows.count)
     }
@@ -247,22 +252,25 @@ impl Core {
         let sockets = sock_diag::tcp().map_err(DataPathError::Sockets)?;
         let now = clock::now();
         let by_service = flow_rules(rules);
-        let (mut adopted, mut keys) = (Adopted::default(), BTreeSet::new());
-        for key in &sockets.established {
+        let (mut adopted, mut counts) = (Adopted::default(), BTreeMap::new());
+        // Half-open ones too: what their clients take for a connection must not be dead.
+        let standing = sockets.established.iter().map(|key| (key, STATE_ESTABLISHED));
+        let standing = standing.chain(sockets.opening.iter().map(|key| (key, STATE_EMBRYONIC)));
+        for (key, state) in standing {
             let Some(service) = service_of(key, rules) else { continue };
             let Some(rule) = by_service.get(&service) else { continue };
             let is_there = self.datapath.tables().flow(key)?.is_some_and(|flow| {
                 flow.service == service
-                    && counts(key, &flow, rule)
+                    && is_looked_up(key, &flow, rule)
                     && flow.refusal(now.boot.0, self.generation, rule).is_none()
             });
             if is_there {
                 continue;
             }
-            let flow = FlowValue::adopted(now.boot.0, service, self.generation);
+            let flow = FlowValue { state, ..FlowValue::adopted(now.boot.0, service, self.generation) };
             if self.datapath.tables_mut().write_flow(key, &flow)? {
                 adopted.count += 1;
-                keys.insert(grant_key(key, service, rule));
+                *counts.entry(grant_key(key, service, rule)).or_default() += 1;
                 self.flows.adopted.insert(service);
             } else {
                 adopted.refused += 1;
@@ -271,7 +279,7 @@ impl Core {
         self.flows.count += adopted.count;
         self.flows.is_stale |= adopted.count > 0;
         self.datapath.tables_mut().look_up_flows(&self.flows.adopted, prepared)?;
-        for view in self.gate.adopt_flows(&keys, services, now) {
+        for view in self.gate.adopt_flows(&counts, services, now) {
             self.audit.write(&Event {
                 principal: Some(view.principal),
                 source: Some(view.source.addr()),
@@ -281,7 +289,7 @@ impl Core {
         }
         if adopted.count > 0 {
             tracing::info!(
-                "{} connections that stood when enforcement began go on without a grant (adopted)",
+                "adopted connections that stood when enforcement began, and go on without a grant: {}",
                 adopted.count
             );
         }

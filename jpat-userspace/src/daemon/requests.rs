@@ -81,8 +81,8 @@ impl Runtime {
                 let service = service.map(|name| self.opening(&name)).transpose()?.map(|opening| opening.service);
                 let selector =
                     Selector { source: source.map(|net: IpNet| net.trunc()), service, principal, token_id: None };
-                let Revoked { leases, outlived } = self.core.gate.revoke(&selector, by, now);
-                Ok(Response::Revoked { count: leases, outlived })
+                let Revoked { leases, .. } = self.core.gate.revoke(&selector, by, now);
+                Ok(Response::Revoked { count: leases, flows: self.core.settle() })
             }
             Request::GrantsFlush => Ok(Response::Flushed { generation: self.core.gate.flush(by, now) }),
             Request::Reload => match reload::reload(self, process) {

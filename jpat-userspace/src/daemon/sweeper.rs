@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use jpat_common::grant::GrantKey;
 use tokio::{sync::mpsc, task};
 
-pub(super) use self::fate::{Fate, Judge, counts, grant_key};
+pub(super) use self::fate::{Fate, Judge, grant_key, is_looked_up};
 use super::runtime::Runtime;
 use crate::{
     clock::{self, BootTime},

@@ -1,5 +1,7 @@
 //! The host's own TCP sockets (sock_diag(7)), IPv4 and IPv6: which connections stand, which are under way to their end.
 
+mod procfs;
+
 use std::{collections::BTreeSet, io};
 
 use jpat_common::{
@@ -23,15 +25,19 @@ const TCP: u8 = 6;
 /// Numbers of TCP states (`include/net/tcp_states.h`).
 const ESTABLISHED: u8 = 1;
 const LISTEN: u8 = 10;
-/// SYN_SENT, SYN_RECV, FIN_WAIT1, FIN_WAIT2, CLOSE_WAIT, LAST_ACK, CLOSING, NEW_SYN_RECV: neither established nor over.
-const BETWEEN: [u8; 8] = [2, 3, 4, 5, 8, 9, 11, 12];
+/// SYN_RECV and NEW_SYN_RECV.
+const OPENING: [u8; 2] = [3, 12];
+/// SYN_SENT, FIN_WAIT1, FIN_WAIT2, CLOSE_WAIT, LAST_ACK, CLOSING: neither established nor over.
+const BETWEEN: [u8; 6] = [2, 4, 5, 8, 9, 11];
 
 /// TCP sockets of this network namespace. Keys have the peer for their source, as flows do.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Sockets {
     /// Established.
     pub established: BTreeSet<FlowKey>,
-    /// Opening or closing.
+    /// Answered with a SYN and ACK, and not yet confirmed by the peer.
+    pub opening: BTreeSet<FlowKey>,
+    /// Closing.
     pub between: BTreeSet<FlowKey>,
     /// Ports on which something listens.
     pub listening: BTreeSet<u16>,
@@ -40,18 +46,28 @@ pub struct Sockets {
 /// Reads all of them.
 ///
 /// # Errors
-/// What the kernel says; `ENOENT` where it lacks `tcp_diag`.
+/// What the kernel says.
 pub fn tcp() -> io::Result<Sockets> {
-    let states = BETWEEN.into_iter().chain([ESTABLISHED, LISTEN]).fold(0u32, |mask, state| mask | 1 << state);
+    let found = match dump() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => procfs::tcp(),
+        found => found,
+    };
     let mut sockets = Sockets::default();
+    found?.iter().for_each(|socket| sockets.add(socket));
+    Ok(sockets)
+}
+
+/// `ENOENT` where the kernel lacks `tcp_diag`.
+fn dump() -> io::Result<Vec<Socket>> {
+    let states =
+        BETWEEN.into_iter().chain(OPENING).chain([ESTABLISHED, LISTEN]).fold(0u32, |mask, state| mask | 1 << state);
+    let mut sockets = Vec::new();
     for family in [AddressFamily::Inet, AddressFamily::Inet6] {
         let mut request = [0; REQUEST];
         request[0] = family as u8;
         request[1] = TCP;
         request[4..8].copy_from_slice(&states.to_ne_bytes());
-        netlink::dump(Family::SockDiag, BY_FAMILY, &request, socket)?
-            .into_iter()
-            .for_each(|socket| sockets.add(&socket));
+        sockets.extend(netlink::dump(Family::SockDiag, BY_FAMILY, &request, socket)?);
     }
     Ok(sockets)
 }
@@ -66,14 +82,18 @@ impl Sockets {
             LISTEN => {
                 self.listening.insert(u16::from_be_bytes(socket.local_port));
             }
-            _ => {
+            state if OPENING.contains(&state) => {
+                self.opening.insert(key());
+            }
+            state if BETWEEN.contains(&state) => {
                 self.between.insert(key());
             }
+            _over => {}
         }
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 struct Socket {
     state: u8,
     local: Addr,

@@ -44,15 +44,19 @@ impl Gate {
     }
 
     /// Takes over flows whose holder is not known: connections that stood when enforcement began, and what an earlier
-    /// controller left. They are of the principal `adopted`. Returns them by key; those of no service are left out.
-    pub fn adopt_flows(&mut self, keys: &BTreeSet<GrantKey>, services: &[Opening], now: Now) -> Vec<GrantView> {
+    /// controller left, counted by the key of their grant. They are of the principal `adopted`. Returns them by key; those
+    /// of no service are left out.
+    pub fn adopt_flows(&mut self, flows: &BTreeMap<GrantKey, usize>, services: &[Opening], now: Now) -> Vec<GrantView> {
         let holder = Arc::new(Holder::Adopted);
         let lease = |key: &GrantKey| {
             let opening = services.iter().find(|opening| opening.service == key.service())?;
             let source = IpAddr::V6(Ipv6Addr::from(*key.source()));
             Some(Lease::new(&holder, opening, source, now.boot))
         };
-        let leases: Vec<_> = keys.iter().filter_map(lease).collect();
+        let leases: Vec<_> = flows.keys().filter_map(lease).collect();
+        for (key, count) in flows {
+            *self.flows.entry(*key).or_default() += count;
+        }
         let views = leases.iter().map(|lease| lease.view(self.flows_of(lease.key), now)).collect();
         for lease in leases {
             self.outlived.add(lease, now.boot);

@@ -44,14 +44,14 @@ pub(in super::super) struct Judge<'a> {
 impl Judge<'_> {
     pub(in super::super) fn fate(&self, key: &FlowKey, flow: &FlowValue) -> Fate {
         let Some(rule) = self.rules.get(&flow.service) else { return Fate::Over };
-        if !counts(key, flow, rule) || flow.refusal(self.now.0, self.generation, rule).is_some() {
+        if !is_looked_up(key, flow, rule) || flow.refusal(self.now.0, self.generation, rule).is_some() {
             return Fate::Over;
         }
         match self.sockets {
             _ if !is_closing(flow) => Fate::Live,
             None => Fate::Closing,
             Some(sockets) if sockets.established.contains(key) => Fate::NotClosing,
-            Some(sockets) if sockets.between.contains(key) => Fate::Closing,
+            Some(sockets) if sockets.between.contains(key) || sockets.opening.contains(key) => Fate::Closing,
             Some(sockets) => {
                 let is_own = sockets.listening.contains(&key.destination_port());
                 let linger = if is_own { LINGER } else { FORWARDED_LINGER };
@@ -68,7 +68,7 @@ impl Judge<'_> {
 }
 
 /// Whether the program looks at the flow at all.
-pub(in super::super) const fn counts(key: &FlowKey, flow: &FlowValue, rule: &ServiceRule) -> bool {
+pub(in super::super) const fn is_looked_up(key: &FlowKey, flow: &FlowValue, rule: &ServiceRule) -> bool {
     let keeps = if key.protocol() == 6 { RULE_KEEP_TCP } else { RULE_KEEP_UDP };
     rule.flags & keeps != 0 || (flow.flags & FLAG_ADOPTED != 0 && key.protocol() == 6)
 }

@@ -62,7 +62,10 @@ fn device(message: Message<'_>) -> Option<Device> {
             IFLA_MASTER => device.master = number(value),
             IFLA_XDP => {
                 let ids = attributes(value).filter(|(kind, _)| XDP_PROGRAMS.contains(kind));
-                device.xdp_programs.extend(ids.filter_map(|(_, id)| number(id)));
+                // The first says which, the others in which mode.
+                device.xdp_programs.extend(ids.filter_map(|(_, id)| number(id)).filter(|id| *id != 0));
+                device.xdp_programs.sort_unstable();
+                device.xdp_programs.dedup();
             }
             IFLA_LINKINFO => kind_of(value, &mut device),
             _ => {}

@@ -171,7 +171,7 @@ fn p4_what_an_earlier_controller_left_goes_on_as_adopted_and_can_be_revoked() {
         host.flows.insert(key, 1);
         key
     });
-    let views = host.gate.adopt_flows(&[kept, gone].into(), &[web(30), ssh(30)], host.now);
+    let views = host.gate.adopt_flows(&[(kept, 1), (gone, 1)].into(), &[web(30), ssh(30)], host.now);
     assert_eq!(views.len(), 1);
     host.look();
     assert_eq!((host.flows(HOME, &web(0)), host.flows.contains_key(&gone)), (1, false));
