@@ -102,7 +102,7 @@ fn overrun(stage: &mut Stage) -> Result<()> {
 
 fn source(number: u16) -> IpAddr {
     let [high, low] = number.to_be_bytes();
-    if number % 2 == 0 {
+    if number.is_multiple_of(2) {
         Ipv4Addr::new(198, 18, high, low).into()
     } else {
         Ipv6Addr::new(0x2001, 0xdb8, 0x77, 0, 0, 0, 0, number).into()

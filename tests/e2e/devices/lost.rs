@@ -25,7 +25,7 @@ use nix::sys::signal::Signal;
 
 use super::{device, on, pin_name, pins, status, tell, wait_attached};
 use crate::{
-    config::{HTTPS, UDP},
+    config::{Config, HTTPS, UDP, web},
     stage::{Stage, address},
     trial,
 };
@@ -39,8 +39,12 @@ pub(crate) fn trials() -> Vec<Trial> {
             |stage, ()| detached(stage),
         ),
         trial::on("p4_a_link_that_somebody_switched_over_is_switched_back_in_one_step", || on("\"eth0\""), switched),
-        trial::on("p4_pins_that_somebody_removed_are_made_again_and_nothing_opens", || on("\"eth0\""), unpinned),
+        trial::on("p4_pins_that_somebody_removed_are_made_again_and_nothing_opens", minutes, unpinned),
     ]
+}
+
+fn minutes() -> Config {
+    Config { services: vec![web("60s")], ..on("\"eth0\"") }
 }
 
 fn restored(stage: &Stage) -> Result<f64> {
