@@ -52,7 +52,7 @@ pub enum DataPathError {
     },
     /// CAP_BPF and CAP_NET_ADMIN are missing.
     #[error(
-        "the kernel does not let this process load BPF programs ({0})\n  remedy: run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON"
+        "the kernel does not let this process load BPF programs ({0})\n  remedy: run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON; before Linux 5.11 also without a limit of locked memory (ulimit -l)"
     )]
     Privilege(io::Error),
     /// The object could not be loaded.
@@ -82,9 +82,7 @@ pub enum DataPathError {
     #[error("opening a map a second time")]
     Descriptors(#[source] io::Error),
     /// The host's sockets cannot be read.
-    #[error(
-        "this host's TCP connections cannot be read: {0}\n  remedy: `modprobe tcp_diag`, or a kernel with CONFIG_INET_DIAG"
-    )]
+    #[error("this host's TCP connections cannot be read: {0}\n  remedy: `modprobe tcp_diag`, or mount /proc")]
     Sockets(io::Error),
     /// The devices cannot be listed.
     #[error("listing the network devices")]

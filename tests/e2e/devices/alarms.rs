@@ -26,7 +26,12 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial::on("p2_a_vxlan_that_is_not_listed_is_an_alarm_everywhere", || on("\"eth0\""), unlisted),
         trial::on("p2_what_comes_out_of_a_listed_vxlan_is_judged", || on("\"eth0\", \"vx0\""), listed),
         trial::on("p2_dropped_tunnels_are_no_alarm", || drops("\"eth0\""), dropped),
-        trial::needing(privileges::ipsec, "p2_ipsec_is_an_alarm_unless_it_is_dropped", || on("\"eth0\""), ipsec),
+        trial::needing(
+            "p2_ipsec_is_an_alarm_unless_it_is_dropped",
+            privileges::ipsec,
+            || on("\"eth0\""),
+            |stage, ()| ipsec(stage),
+        ),
         trial::on("p2_what_lies_above_an_attached_device_is_judged_below", || on("\"eth0\""), above),
         trial::on("p2_the_attach_mode_and_why_are_told", || on("\"eth0\", \"vx0\""), modes),
     ]

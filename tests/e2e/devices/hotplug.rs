@@ -40,7 +40,12 @@ pub(crate) fn trials() -> Vec<Trial> {
         ),
         trial::on("p4_what_is_left_of_a_device_that_went_is_removed", || on("\"eth0\", \"new*\""), goes),
         trial::on("p8_nothing_new_is_pinned_in_an_unconfirmed_trial", || on("\"eth0\", \"new*\""), in_a_trial),
-        trial::needing(bonds, "p2_external_takes_a_bond_that_appears", || on("\"eth0\", \"external\""), bond),
+        trial::needing(
+            "p2_external_takes_a_bond_that_appears",
+            bonds,
+            || on("\"eth0\", \"external\""),
+            |stage, ()| bond(stage),
+        ),
     ]
 }
 

@@ -32,7 +32,12 @@ use crate::{
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        trial::needing(privileges::bpftool, "p4_a_program_that_is_taken_away_is_put_back", || on("\"eth0\""), detached),
+        trial::needing(
+            "p4_a_program_that_is_taken_away_is_put_back",
+            privileges::bpftool,
+            || on("\"eth0\""),
+            |stage, ()| detached(stage),
+        ),
         trial::on("p4_a_link_that_somebody_switched_over_is_switched_back_in_one_step", || on("\"eth0\""), switched),
         trial::on("p4_pins_that_somebody_removed_are_made_again_and_nothing_opens", minutes, unpinned),
     ]
