@@ -78,7 +78,7 @@ fn switched(stage: &mut Stage) -> Result<()> {
     let mut ebpf = Ebpf::load(OBJECT)?;
     let other: &mut Xdp = ebpf.program_mut(map_name::PROGRAM_FRAGS).context("no program")?.try_into()?;
     other.load()?;
-    let pin = std::fs::read_dir(stage.pins.join(format!("v{}", jpat_common::ABI_VERSION)))?
+    let pin = std::fs::read_dir(jpat_tests::earlier::now(&stage.pins))?
         .filter_map(Result::ok)
         .find(|pin| pin.file_name().to_string_lossy().starts_with("link-"))
         .context("no pinned link")?;
