@@ -39,6 +39,11 @@ pub trait Tables {
     fn is_in_destinations(&self, address: &Addr) -> bool;
     /// Whether this source is always allowed.
     fn is_always_allowed(&self, address: &Addr) -> bool;
+    /// Whether there can be a grant under this key: `false` is certain. Asked only where the settings say that somebody
+    /// keeps this table.
+    fn may_have_grant(&self, _key: &GrantKey) -> bool {
+        true
+    }
     /// The grant under this key, live or not.
     fn grant(&self, key: &GrantKey) -> Option<GrantValue>;
     /// The flow under this key, live or not.

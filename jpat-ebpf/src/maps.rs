@@ -10,6 +10,7 @@ use jpat_common::{
     addr::Addr,
     flow::{FLAG_CLOSING, FlowKey, FlowValue, STATE_ESTABLISHED},
     grant::{GrantKey, GrantValue, ServiceId},
+    hints,
     hosts::{BUCKETS, Bucket, bucket_index},
     reason::COUNTER_ENTRIES,
     settings::{MAX_PREFIXES, PORT_ENTRIES, SERVICE_ENTRIES, ServiceRule, Settings},
@@ -20,6 +21,8 @@ use crate::clock;
 
 #[map]
 static GRANTS: LruHashMap<GrantKey, GrantValue> = LruHashMap::with_max_entries(65_536, BPF_F_RDONLY_PROG);
+#[map]
+static GRANT_HINTS: Array<u64> = Array::with_max_entries(hints::WORDS, BPF_F_RDONLY_PROG);
 #[map]
 static FLOWS: HashMap<FlowKey, FlowValue> = HashMap::with_max_entries(65_536, 0);
 #[map]
@@ -94,6 +97,13 @@ impl Tables for KernelTables {
     #[inline(always)]
     fn is_always_allowed(&self, address: &Addr) -> bool {
         ALWAYS_ALLOW.get(&Query::of(address).key).is_some()
+    }
+
+    #[inline(always)]
+    fn may_have_grant(&self, key: &GrantKey) -> bool {
+        let bit = hints::bit(key);
+        // The array has every word; the verifier wants the question.
+        GRANT_HINTS.get(hints::word(bit)).is_none_or(|word| word & hints::mask(bit) != 0)
     }
 
     #[inline(always)]

@@ -210,7 +210,7 @@ fn bring_up(core: &mut Core, plan: Plan<'_>, services: &mut store::Services) -> 
         core.settle();
         let left = core.reconcile_flows(&rules, &adoptable).context("taking flows over")?;
         if left > 0 {
-            tracing::info!("{left} flows of an earlier controller go on");
+            tracing::info!("flows of an earlier controller that go on: {left}");
         }
         services.settle(rules_now)?;
         if begins_to_enforce {

@@ -95,7 +95,7 @@ fn answer(standing: &mut [(String, TcpStream)]) -> Result<()> {
 }
 
 /// They go on, nobody else gets in, and it is told.
-fn expect_adopted(stage: &Stage, mut standing: Vec<(String, TcpStream)>) -> Result<()> {
+fn expect_adopted(stage: &mut Stage, mut standing: Vec<(String, TcpStream)>) -> Result<()> {
     answer(&mut standing)?;
     for family in Family::ALL {
         stage.expect_tcp(Member::Stranger, family, DB, Port::Silent)?;
@@ -109,7 +109,15 @@ fn expect_adopted(stage: &Stage, mut standing: Vec<(String, TcpStream)>) -> Resu
     ensure!(outlived.iter().all(|entry| entry["principal"] == "adopted" && entry["flows"] == 1), "{list}");
     let audit = std::fs::read_to_string(stage.path(stage.config.audit))?;
     ensure!(audit.matches("\"event\":\"adopted\"").count() == 4, "{audit}");
-    Ok(())
+    // They stay adopted through whatever leaves the rules as they are.
+    stage.config.mode = "enforce";
+    stage.write_config()?;
+    stage.admin_ok(&["reload"])?;
+    answer(&mut standing)?;
+    stage.end(Signal::SIGKILL)?;
+    stage.start(&[])?;
+    answer(&mut standing)?;
+    expect_flows(stage, 4)
 }
 
 fn expect_flows(stage: &Stage, expected: u64) -> Result<()> {
@@ -357,6 +365,9 @@ fn restart(stage: &mut Stage) -> Result<()> {
     let told = stage.admin_ok(&["grants", "revoke", "--principal", "adopted"])?;
     ensure!(told.contains("1 flow ended"), "{told}");
     ensure!(!probe::echo(&mut stream, DEAD)?, "it goes on");
+    // Under the next grant its segments would make it a flow again.
+    socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
+    drop(stream);
     // Where rules changed while nobody ran, what they let in ends.
     let mut stream = outliving(stage)?;
     stage.end(Signal::SIGKILL)?;

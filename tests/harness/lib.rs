@@ -4,6 +4,7 @@
 
 // The stage.
 pub mod privileges;
+pub mod guest;
 pub mod bpffs;
 pub mod netns;
 pub mod network;

@@ -171,7 +171,7 @@ impl Core {
             0
         });
         if ended > 0 {
-            tracing::info!("{ended} flows ended");
+            tracing::info!("flows ended: {ended}");
             self.flows.is_stale = true;
         }
         ended
@@ -289,7 +289,7 @@ impl Core {
         }
         if adopted.count > 0 {
             tracing::info!(
-                "{} connections that stood when enforcement began go on without a grant (adopted)",
+                "adopted connections that stood when enforcement began, and go on without a grant: {}",
                 adopted.count
             );
         }

@@ -82,9 +82,7 @@ pub enum DataPathError {
     #[error("opening a map a second time")]
     Descriptors(#[source] io::Error),
     /// The host's sockets cannot be read.
-    #[error(
-        "this host's TCP connections cannot be read: {0}\n  remedy: `modprobe tcp_diag`, or a kernel with CONFIG_INET_DIAG"
-    )]
+    #[error("this host's TCP connections cannot be read: {0}\n  remedy: `modprobe tcp_diag`, or mount /proc")]
     Sockets(io::Error),
     /// The devices cannot be listed.
     #[error("listing the network devices")]

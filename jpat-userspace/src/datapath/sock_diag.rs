@@ -1,5 +1,7 @@
 //! The host's own TCP sockets (sock_diag(7)), IPv4 and IPv6: which connections stand, which are under way to their end.
 
+mod procfs;
+
 use std::{collections::BTreeSet, io};
 
 use jpat_common::{
@@ -44,19 +46,28 @@ pub struct Sockets {
 /// Reads all of them.
 ///
 /// # Errors
-/// What the kernel says; `ENOENT` where it lacks `tcp_diag`.
+/// What the kernel says.
 pub fn tcp() -> io::Result<Sockets> {
+    let found = match dump() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => procfs::tcp(),
+        found => found,
+    };
+    let mut sockets = Sockets::default();
+    found?.iter().for_each(|socket| sockets.add(socket));
+    Ok(sockets)
+}
+
+/// `ENOENT` where the kernel lacks `tcp_diag`.
+fn dump() -> io::Result<Vec<Socket>> {
     let states =
         BETWEEN.into_iter().chain(OPENING).chain([ESTABLISHED, LISTEN]).fold(0u32, |mask, state| mask | 1 << state);
-    let mut sockets = Sockets::default();
+    let mut sockets = Vec::new();
     for family in [AddressFamily::Inet, AddressFamily::Inet6] {
         let mut request = [0; REQUEST];
         request[0] = family as u8;
         request[1] = TCP;
         request[4..8].copy_from_slice(&states.to_ne_bytes());
-        netlink::dump(Family::SockDiag, BY_FAMILY, &request, socket)?
-            .into_iter()
-            .for_each(|socket| sockets.add(&socket));
+        sockets.extend(netlink::dump(Family::SockDiag, BY_FAMILY, &request, socket)?);
     }
     Ok(sockets)
 }
@@ -74,14 +85,15 @@ impl Sockets {
             state if OPENING.contains(&state) => {
                 self.opening.insert(key());
             }
-            _ => {
+            state if BETWEEN.contains(&state) => {
                 self.between.insert(key());
             }
+            _over => {}
         }
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 struct Socket {
     state: u8,
     local: Addr,

@@ -26,7 +26,7 @@ pub(super) fn render(values: &Values<'_>) -> String {
 
 # "audit" counts what would be dropped and drops nothing but knocks. When the counters are as you expect:
 # stop the controller, write "enforce" and start it with `--try 60s`: it rolls back by itself unless you say `jpat confirm`.
-# Connections that stand at that moment have no grant and are cut.
+# TCP connections that stand at that moment go on without a grant.
 mode = "audit"
 
 [listen]
@@ -54,7 +54,7 @@ leeway = "0s"                   # the issuer has this host's own clock
 name = "ssh"
 ports = ["tcp/22"]
 allow = {rule}
-ttl = "30s"                     # connections end with their grant in this version; a new token renews it
+ttl = "30s"                     # for new connections; those that stand go on (sessions = "cut" ends them with the grant)
 "#
     )
 }

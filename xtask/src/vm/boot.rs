@@ -95,7 +95,8 @@ fn follow(guest: &mut Guest, transcript: &mut Transcript<'_>, bound: Duration, l
     loop {
         match receiver.recv_timeout(bound.saturating_sub(watch.elapsed())) {
             Ok(line) => {
-                writeln!(log, "{line}").context("cannot write the log")?;
+                let at = watch.elapsed().as_secs_f64();
+                writeln!(log, "{at:7.2} {line}").context("cannot write the log")?;
                 transcript.read(&line);
             }
             Err(RecvTimeoutError::Disconnected) => return Ok(()),

@@ -64,7 +64,7 @@ impl Group {
         match self {
             // One at a time: a count takes this process's last descriptor away, a clock is everybody's.
             Self::Load => vec![run("kernel", "load_ --test-threads 1", 60)],
-            Self::Xdp => vec![run("xdp", "", 240)],
+            Self::Xdp => vec![run("xdp", "--test-threads 1", 600)],
             Self::Life => vec![run("e2e", "control_", 60), run("e2e", "p4_", 300)],
             Self::Time => vec![run("e2e", "p3_ --test-threads 1", 300)],
             Self::Lru => vec![run("kernel", "lru_ --test-threads 1", 120)],
