@@ -50,23 +50,15 @@ fn step(seconds: i64) -> Result<()> {
     clock_settime(CLOCK, now + TimeSpec::new(seconds, 0)).context("set the wall clock")
 }
 
-/// How this kernel can be suspended: `deep` is to memory, `s2idle` leaves the processors idle.
-///
-/// # Errors
-/// If the kernel does not say.
-pub fn kinds_of_suspend() -> Result<Vec<String>> {
-    let kinds = std::fs::read_to_string(KIND).with_context(|| format!("read {KIND}"))?;
-    Ok(kinds.split_whitespace().map(|kind| kind.trim_matches(['[', ']']).to_owned()).collect())
-}
-
-/// Suspends until the real-time clock's alarm in `seconds`; how long the suspend was.
+/// Suspends to memory until the real-time clock's alarm in `seconds`; how long the suspend was. (From idleness, `s2idle`,
+/// QEMU's real-time clock wakes no kernel.)
 ///
 /// # Errors
 /// Outside a guest, or if the kernel did not suspend: the clock that stands still meanwhile must have.
-pub fn suspend(kind: &str, seconds: u64) -> Result<Duration> {
+pub fn suspend(seconds: u64) -> Result<Duration> {
     ensure!(is_guest(), "this is no guest: it is not suspended");
     ensure!(Path::new(ALARM).exists(), "{ALARM}: there is nothing to wake up by");
-    std::fs::write(KIND, kind).with_context(|| format!("choose {kind}"))?;
+    std::fs::write(KIND, "deep").with_context(|| format!("choose suspend to memory in {KIND}"))?;
     std::fs::write(ALARM, "0").context("clear the alarm")?;
     std::fs::write(ALARM, format!("+{seconds}")).context("set the alarm")?;
     let before = slept()?;
