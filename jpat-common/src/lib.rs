@@ -9,6 +9,7 @@
 pub mod addr;
 pub mod flow;
 pub mod grant;
+pub mod hints;
 pub mod hosts;
 pub mod knock;
 pub mod map_name;

@@ -9,6 +9,8 @@ pub const PROGRAM_L3: &str = "jpat_l3";
 
 /// LRU hash, [`GrantKey`](crate::grant::GrantKey) to [`GrantValue`](crate::grant::GrantValue).
 pub const GRANTS: &str = "GRANTS";
+/// Array of `u64`: a bit for the keys that can be in [`GRANTS`], by their [hint](crate::hints).
+pub const GRANT_HINTS: &str = "GRANT_HINTS";
 /// Array of one [`Settings`](crate::settings::Settings).
 pub const SETTINGS: &str = "SETTINGS";
 /// Array: [`port_index`](crate::settings::port_index) to `u32` service id, 0 for unprotected.
@@ -36,5 +38,17 @@ pub const KNOCKS: &str = "KNOCKS";
 pub const COUNTERS: &str = "COUNTERS";
 
 /// The maps that outlive a controller, in the order in which they are opened.
-pub const PINNED: [&str; 11] =
-    [GRANTS, FLOWS, FLOWS_OPENED, FLOWS_CLOSED, SETTINGS, PORTS, SERVICES, HOSTS, DESTINATIONS, ALWAYS_ALLOW, COUNTERS];
+pub const PINNED: [&str; 12] = [
+    GRANTS,
+    GRANT_HINTS,
+    FLOWS,
+    FLOWS_OPENED,
+    FLOWS_CLOSED,
+    SETTINGS,
+    PORTS,
+    SERVICES,
+    HOSTS,
+    DESTINATIONS,
+    ALWAYS_ALLOW,
+    COUNTERS,
+];

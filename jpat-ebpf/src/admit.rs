@@ -4,7 +4,9 @@ use jpat_common::{
     flow::{self, FlowKey, FlowValue, STATE_EMBRYONIC, STATE_ESTABLISHED},
     grant::{GrantKey, ServiceId},
     reason::{DropReason, PassReason},
-    settings::{Protocol, RULE_KEEP_TCP, RULE_KEEP_UDP, RULE_TCP_FLOWS, ServiceRule, Settings, service_index},
+    settings::{
+        FLAG_GRANT_HINTS, Protocol, RULE_KEEP_TCP, RULE_KEEP_UDP, RULE_TCP_FLOWS, ServiceRule, Settings, service_index,
+    },
 };
 
 use crate::{
@@ -69,6 +71,9 @@ pub(crate) fn admit(packet: &Packet<'_>, service: ServiceId, settings: &Settings
         Addresses::Ipv6(_) | Addresses::Unknown => &rule.mask_v6,
     };
     let key = GrantKey::new(&packet.addresses.source(), mask, service);
+    if settings.flags & FLAG_GRANT_HINTS != 0 && !tables.may_have_grant(&key) {
+        return Verdict::Drop(flow_refusal.unwrap_or(DropReason::NoGrant));
+    }
     let Some(grant) = tables.grant(&key) else {
         return Verdict::Drop(flow_refusal.unwrap_or(DropReason::NoGrant));
     };

@@ -10,6 +10,7 @@ use jpat_common::{
     addr::Addr,
     flow::{FLAG_CLOSING, FlowKey, FlowValue, STATE_ESTABLISHED},
     grant::{GrantKey, GrantValue, ServiceId},
+    hints,
     hosts::{BUCKETS, Bucket, bucket_index},
     reason::COUNTER_ENTRIES,
     settings::{MAX_PREFIXES, PORT_ENTRIES, SERVICE_ENTRIES, ServiceRule, Settings},
@@ -20,6 +21,8 @@ use crate::clock;
 
 #[map]
 static GRANTS: LruHashMap<GrantKey, GrantValue> = LruHashMap::with_max_entries(65_536, BPF_F_RDONLY_PROG);
+#[map]
+static GRANT_HINTS: Array<u64> = Array::with_max_entries(hints::WORDS, BPF_F_RDONLY_PROG);
 #[map]
 static FLOWS: HashMap<FlowKey, FlowValue> = HashMap::with_max_entries(65_536, 0);
 #[map]
@@ -97,6 +100,13 @@ impl Tables for KernelTables {
     }
 
     #[inline(always)]
+    fn may_have_grant(&self, key: &GrantKey) -> bool {
+        let bit = hints::bit(key);
+        // The array has every word; the verifier wants the question.
+        GRANT_HINTS.get(hints::word(bit)).is_none_or(|word| word & hints::mask(bit) != 0)
+    }
+
+    #[inline(always)]
     fn grant(&self, key: &GrantKey) -> Option<GrantValue> {
         // SAFETY: the value is copied out at once. An entry that is reused meanwhile may lend its new end to this one
         // packet, which every BPF hash map with preallocation allows.
@@ -134,8 +144,9 @@ impl Tables for KernelTables {
                 FLOWS_OPENED.get_ptr(grant)?
             }
         };
-        // SAFETY: looked up in this run; both are one aligned word.
+        // SAFETY: the value is copied out at once; it is one aligned word.
         let closed = unsafe { FLOWS_CLOSED.get(grant) }.copied().unwrap_or(0);
+        // SAFETY: looked up in this run; it is one aligned word.
         Some(unsafe { opened.read_volatile() }.saturating_sub(closed))
     }
 

@@ -35,7 +35,7 @@ pub struct Packet<'a> {
 }
 
 /// Source and destination, left in the frame until a table is asked about them.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Addresses<'a> {
     /// None, or none that could be read.
     Unknown,
@@ -46,7 +46,7 @@ pub enum Addresses<'a> {
 }
 
 /// What a frame carries.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Carries {
     /// Not IP, and nothing that could carry it here.
     NotIp,
@@ -65,7 +65,7 @@ pub enum Carries {
 }
 
 /// A TCP or UDP header.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Segment {
     /// Which of the two.
     pub protocol: Protocol,

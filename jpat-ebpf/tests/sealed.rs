@@ -14,12 +14,12 @@ use jpat_common::{
     addr,
     grant::{GrantKey, GrantValue},
     reason::{DropReason, PassReason},
-    settings::{Settings, service_index},
+    settings::{Protocol, Settings, service_index},
 };
 use jpat_ebpf::{
     decide::decide,
     frame::Cursor,
-    parse::parse,
+    parse::{Carries, Packet, parse, parse_any},
     verdict::{Decision, Verdict},
 };
 use packet::{
@@ -133,6 +133,37 @@ fn carried(nest: &Nest, sender: &Sender, to: [u8; 4], protocol: u8, segment: &[u
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 10_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn p2_the_short_way_through_the_parser_says_what_the_long_way_says(
+        frame in mutated(),
+        payload in vec(any::<u8>(), 0..64),
+        sender in sender(),
+        flags in any::<u8>(),
+    ) {
+        let plain = [
+            ethernet(ETHER_IPV4, &ipv4(sender.v4, HOST4, TCP, 0, &[], &tcp(WEB_PORT, flags, &payload))),
+            ethernet(ETHER_IPV4, &ipv4(sender.v4, HOST4, UDP, 0, &[], &udp(KNOCK_PORT, &payload))),
+            // The datagram ends before its packet, and the packet before its frame.
+            ethernet(ETHER_IPV4, &ipv4(sender.v4, HOST4, UDP, 0, &[], &[udp(KNOCK_PORT, &payload), vec![0; 3]].concat())),
+            [ethernet(ETHER_IPV6, &ipv6(sender.v6, HOST6, UDP, &udp(KNOCK_PORT, &payload))), vec![0; 3]].concat(),
+            ethernet(ETHER_IPV6, &ipv6(sender.v6, HOST6, TCP, &tcp(WEB_PORT, flags, &payload))),
+            ethernet(ETHER_IPV6, &ipv6(sender.v6, HOST6, UDP, &udp(KNOCK_PORT, &payload))),
+        ];
+        for frame in plain.iter().chain([&frame]) {
+            let (short, long) = (parse(Cursor::over(frame)), parse_any(Cursor::over(frame)));
+            let payload = |packet: &Packet<'_>| packet.payload.peek::<1>().map(std::ptr::from_ref);
+            prop_assert_eq!(short.addresses, long.addresses);
+            prop_assert_eq!(short.carries, long.carries);
+            if short.carries == Carries::Segment {
+                prop_assert_eq!(short.segment, long.segment);
+                if short.segment.protocol == Protocol::Udp && short.segment.fault.is_none() {
+                    prop_assert_eq!(short.payload.left(), long.payload.left());
+                    prop_assert_eq!(payload(&short), payload(&long));
+                }
+            }
+        }
+    }
 
     #[test]
     fn p2_decide_never_passes_a_protected_port_without_a_live_grant(frame in mutated()) {

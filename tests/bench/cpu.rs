@@ -16,6 +16,7 @@ mod transfer;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use jpat_common::settings::FLAG_GRANT_HINTS;
 use jpat_tests::{
     bpffs, leftovers,
     netns::NetNs,
@@ -70,7 +71,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let (host, wire) = (NetNs::create(&format!("{prefix}-host"))?, NetNs::create(&format!("{prefix}-wire"))?);
     connect(&host, &wire)?;
     let mut world = World::new(clock::now().boot.0).keeping();
-    world.settings.flags = 0;
+    world.settings.flags = FLAG_GRANT_HINTS;
     // No controller counts the connections that are gone.
     world.settings.flows_per_grant = u32::MAX;
     let mut subject = Subject::load(&world, 0)?;

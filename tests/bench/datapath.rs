@@ -22,6 +22,7 @@ pub(crate) mod subject;
 pub(crate) mod table;
 
 use anyhow::{Context, Result, ensure};
+use jpat_common::settings::FLAG_GRANT_HINTS;
 use jpat_tests::{bpffs, leftovers, netns::NetNs, world::World};
 use jpat_userspace::clock;
 use nix::{
@@ -61,7 +62,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let prefix = leftovers::prefix(0);
     let host = host(&prefix, "host")?;
     let mut world = World::new(clock::now().boot.0);
-    world.settings.flags = 0;
+    world.settings.flags = FLAG_GRANT_HINTS;
     let keeping = world.keeping();
     plan::flows(&keeping);
     let (subject, keeping) = (Subject::load(&world, 0)?, Subject::load(&keeping, 0)?);

@@ -3,6 +3,7 @@
 mod cpu;
 mod datapath;
 mod knock;
+mod life;
 mod summary;
 
 use anyhow::Result;
@@ -23,6 +24,8 @@ enum Bench {
     Cpu(cpu::Options),
     /// What a packet costs, beside bare XDP programs, iptables and nftables
     Datapath(datapath::Options),
+    /// What restarts and upgrades of the controller leak, lose and delay
+    Life(life::Options),
 }
 
 fn main() -> Result<()> {
@@ -31,5 +34,6 @@ fn main() -> Result<()> {
         Bench::Knock(options) => knock::run(&options),
         Bench::Cpu(options) => cpu::run(&options),
         Bench::Datapath(options) => datapath::run(&options),
+        Bench::Life(options) => life::run(&options),
     }
 }

@@ -10,6 +10,7 @@ mod tun;
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -27,6 +28,9 @@ use crate::{
     config::{Config, FREE, HTTPS, KNOCK_PORT, UDP, listen},
     stage::Stage,
 };
+
+/// How long something new may be open on a busy machine; on an idle one it is some milliseconds.
+const WINDOW: Duration = Duration::from_secs(2);
 
 pub(crate) fn trials() -> Vec<Trial> {
     [
@@ -71,10 +75,11 @@ fn bring_up(stage: &Stage, name: &str, number: u8) -> Result<()> {
 fn expect_closed(stage: &Stage, address: impl Into<IpAddr>) -> Result<()> {
     let address = address.into();
     wait::for_true(&format!("tcp/{FREE} on {address}"), PATIENCE, || Ok(tcp(stage, address, FREE)? == Port::Open))?;
-    for _ in 0..2 {
-        let found = (tcp(stage, address, HTTPS)?, udp(stage, address)?);
-        ensure!(found == (Port::Silent, Port::Silent), "the stranger finds {found:?} on {address}");
-    }
+    // An address that is as new as its device is followed in a moment of its own.
+    let found = || anyhow::Ok((tcp(stage, address, HTTPS)?, udp(stage, address)?));
+    wait::for_true(&format!("{address} to be closed"), WINDOW, || Ok(found()? == (Port::Silent, Port::Silent)))?;
+    let found = found()?;
+    ensure!(found == (Port::Silent, Port::Silent), "the stranger finds {found:?} on {address}");
     Ok(())
 }
 
@@ -133,6 +138,17 @@ fn watch_window(stage: &Stage, name: &str) -> Result<Duration> {
         }
         anyhow::bail!("no program on {name}")
     })
+}
+
+/// Everything that is pinned, in whatever layout.
+fn pins(stage: &Stage) -> Result<Vec<PathBuf>> {
+    let layouts = std::fs::read_dir(&stage.pins)?.filter_map(Result::ok).map(|layout| layout.path());
+    let pins = layouts.filter_map(|layout| std::fs::read_dir(layout).ok()).flatten();
+    Ok(pins.filter_map(|pin| Some(pin.ok()?.path())).collect())
+}
+
+fn pin_name(pin: &Path) -> String {
+    pin.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// `jpat status -o json`.

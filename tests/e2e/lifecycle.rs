@@ -1,10 +1,11 @@
 //! Exit, kill, restart, detach: promise P4, and P3 without a controller.
 
-use std::{path::Path, process::Command, time::Duration};
+use std::{os::unix::process::ExitStatusExt, path::Path, process::Command, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use jpat_tests::{
     binaries,
+    cgroup::Cgroup,
     leftovers::remove_tree,
     network::{Family, Member},
     probe::{self, Leak, Port},
@@ -16,7 +17,7 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 
 use crate::{
-    config::{Config, DB, HTTPS, UDP, db, web},
+    config::{Config, DB, HTTPS, METRICS, UDP, db, web},
     stage::{Stage, address},
     traffic::{self, Traffic},
     trial,
@@ -30,6 +31,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial::on("p4_a_hundred_kills_leak_nothing_and_lose_nothing", traffic::config, kills),
         trial::on("p4_a_hundred_replacements_leak_nothing_and_lose_nothing", traffic::config, replacements),
         trial::on("p4_a_stopped_controller_cuts_no_flow_and_prolongs_no_grant", seconds, stopped),
+        trial::needing("p4_an_out_of_memory_kill_opens_and_cuts_nothing", bounded, traffic::config, out_of_memory),
         trial::on("p4_a_second_controller_on_the_same_pins_is_refused", minutes, second),
         trial::on("p4_a_second_controller_on_the_same_state_is_refused", minutes, second_on_state),
         trial::on("p4_detach_removes_everything", minutes, detach),
@@ -104,6 +106,28 @@ fn restarts(stage: &mut Stage, signal: Signal) -> Result<()> {
         stage.start(&[]).with_context(|| format!("restart {number}"))?;
     }
     stage.expect_tcp(Member::Client, Family::V4, HTTPS, Port::Open).context("the client's other service")?;
+    traffic.finish(stage)
+}
+
+fn bounded() -> Result<Cgroup> {
+    Cgroup::with_memory(&format!("jpat-{}-memory", std::process::id()))
+}
+
+fn out_of_memory(stage: &mut Stage, group: Cgroup) -> Result<()> {
+    stage.start(&[])?;
+    let traffic = Traffic::start(stage)?;
+    group.take(stage.process_id()?)?;
+    group.limit(64 << 10)?;
+    // Whatever it does now takes memory.
+    wait::for_true("the kernel to kill jpatd", wait::PATIENCE, || {
+        let _answer = probe::http_get(&stage.net.host, METRICS, "/metrics");
+        Ok(group.kills()? > 0)
+    })?;
+    let status = stage.wait_end()?;
+    ensure!(status.signal() == Some(Signal::SIGKILL as i32), "{status}");
+    stage.expect_tcp(Member::Stranger, Family::V4, HTTPS, Port::Silent)?;
+    stage.expect_tcp(Member::Client, Family::V4, HTTPS, Port::Open)?;
+    stage.start(&[])?;
     traffic.finish(stage)
 }
 

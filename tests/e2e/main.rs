@@ -23,6 +23,7 @@ mod robust;
 mod safeguards;
 mod sessions;
 mod stage;
+mod time;
 mod traffic;
 mod trial;
 mod trial_run;
@@ -56,6 +57,7 @@ fn main() -> ExitCode {
         lifecycle::trials(),
         overrun::trials(),
         sessions::trials(),
+        time::trials(),
         upgrade::trials(),
         flows::trials(),
         reload::trials(),

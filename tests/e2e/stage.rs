@@ -136,10 +136,20 @@ impl Stage {
         Process::run(self.net.of(member), "jpat", command)
     }
 
+    /// Process id of `jpatd`.
+    pub(crate) fn process_id(&self) -> Result<u32> {
+        Ok(self.jpatd.as_ref().context("jpatd does not run")?.id())
+    }
+
     /// Ends `jpatd` by a signal and waits for its end.
     pub(crate) fn end(&mut self, signal: Signal) -> Result<std::process::ExitStatus> {
+        self.signal(signal)?;
+        self.wait_end()
+    }
+
+    /// Waits for the end of `jpatd`.
+    pub(crate) fn wait_end(&mut self) -> Result<std::process::ExitStatus> {
         let jpatd = self.jpatd.as_mut().context("jpatd does not run")?;
-        jpatd.signal(signal)?;
         let status = jpatd.wait_end()?;
         self.remember();
         Ok(status)

@@ -4,6 +4,7 @@
 
 // The stage.
 pub mod privileges;
+pub mod guest;
 pub mod bpffs;
 pub mod netns;
 pub mod network;
@@ -11,6 +12,7 @@ pub mod leftovers;
 pub mod signals;
 pub mod process;
 pub mod binaries;
+pub mod cgroup;
 pub mod earlier;
 
 // What lives on it.

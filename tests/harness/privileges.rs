@@ -20,6 +20,33 @@ pub fn check() -> Result<()> {
     Ok(())
 }
 
+/// Tries whether the kernel makes devices of this kind.
+///
+/// # Errors
+/// What it says.
+pub fn device_kind(kind: &str) -> Result<()> {
+    let ns = NetNs::create(&format!("jpat-{}-{kind}", std::process::id()))?;
+    ns.ip(&format!("link add name probe type {kind}")).with_context(|| format!("this kernel makes no {kind} device"))
+}
+
+/// Tries whether the kernel knows IPsec.
+///
+/// # Errors
+/// What it says.
+pub fn ipsec() -> Result<()> {
+    let ns = NetNs::create(&format!("jpat-{}-ipsec", std::process::id()))?;
+    ns.ip("xfrm policy list").context("this kernel has no IPsec")
+}
+
+/// Whether there is a bpftool: nothing else detaches a link that somebody holds.
+///
+/// # Errors
+/// If it does not start.
+pub fn bpftool() -> Result<()> {
+    let version = std::process::Command::new("bpftool").arg("version").output().context("no bpftool")?;
+    if version.status.success() { Ok(()) } else { Err(anyhow!("bpftool: {}", version.status)) }
+}
+
 /// Whether a missing privilege is a failure.
 #[must_use]
 pub fn required() -> bool {

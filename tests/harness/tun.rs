@@ -47,8 +47,10 @@ impl TunDevice {
             None => Port::Silent,
             Some(flags) if flags & RST != 0 => Port::Refused,
             Some(_) => {
-                // The service need not wait for the rest of the handshake.
-                self.send(from, to, TCP, &packet::tcp(to.port(), RST | ACK, &[]))?;
+                // Or its answer comes again, and is taken for one to a later question.
+                let mut reset = packet::tcp(to.port(), RST | ACK, &[]);
+                reset[4..8].copy_from_slice(&2u32.to_be_bytes());
+                self.send(from, to, TCP, &reset)?;
                 Port::Open
             }
         })

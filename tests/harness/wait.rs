@@ -19,12 +19,18 @@ pub fn until(moment: BootTime) {
     std::thread::sleep(now().until(moment));
 }
 
+/// How many times slower than other machines this one is: `JPAT_SLOWNESS`, which an emulated machine sets. It lengthens
+/// waits for what must come true, and so decides no verdict.
+fn slowness() -> u32 {
+    std::env::var("JPAT_SLOWNESS").ok().and_then(|times| times.parse().ok()).unwrap_or(1)
+}
+
 /// Asks `check` every 10 ms until it has an answer.
 ///
 /// # Errors
 /// The error of `check`, or that there was no answer within `patience`.
 pub fn for_some<T>(what: &str, patience: Duration, mut check: impl FnMut() -> Result<Option<T>>) -> Result<T> {
-    let deadline = now().after(patience);
+    let deadline = now().after(patience * slowness());
     loop {
         if let Some(answer) = check()? {
             return Ok(answer);

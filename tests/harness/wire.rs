@@ -14,6 +14,8 @@ use crate::netns::NetNs;
 const EVERY_PROTOCOL: u16 = 3;
 /// `PACKET_OUTGOING` (`include/uapi/linux/if_packet.h`): what this namespace itself sends.
 const OUTGOING: u8 = 4;
+/// `ARPHRD_LOOPBACK` (`include/uapi/linux/if_arp.h`): what it sends to itself.
+const LOOPBACK: u16 = 772;
 /// What is not read yet must fit: a frame that a socket dropped would be one that was not seen.
 const BUFFER: usize = 64 << 20;
 
@@ -68,7 +70,7 @@ impl Tap {
         .context("open a packet socket")
     }
 
-    /// What came since the last call, without the namespace's own frames.
+    /// What came since the last call from outside.
     ///
     /// # Errors
     /// If the socket is broken.
@@ -77,7 +79,7 @@ impl Tap {
         loop {
             match recvfrom::<LinkAddr>(self.0.as_raw_fd(), &mut buffer) {
                 Ok((length, from)) => {
-                    if from.is_none_or(|from| from.pkttype() != OUTGOING) {
+                    if from.is_none_or(|from| from.pkttype() != OUTGOING && from.hatype() != LOOPBACK) {
                         frames.push(buffer[..length].to_vec());
                     }
                 }

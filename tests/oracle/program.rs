@@ -14,6 +14,7 @@ use jpat_common::{
     addr::Addr,
     flow::{FlowKey, FlowValue},
     grant::{GrantKey, GrantValue},
+    hints,
     hosts::{BUCKETS, Bucket, bucket_index},
     map_name,
     reason::{SLOTS, counter_index},
@@ -41,6 +42,9 @@ pub(crate) struct Loaded {
     services: Array<MapData, ServiceRule>,
     ring: RingBuf<MapData>,
     hosts: Array<MapData, Bucket>,
+    hints: Array<MapData, u64>,
+    /// Words of the hints that are not zero.
+    hinted: BTreeMap<u32, u64>,
     destinations: LpmTrie<MapData, Addr, u32>,
     always_allow: LpmTrie<MapData, Addr, u32>,
 }
@@ -69,6 +73,8 @@ impl Loaded {
             settings: take(map_name::SETTINGS)?.try_into()?,
             ring: take(map_name::KNOCKS)?.try_into()?,
             hosts: take(map_name::HOSTS)?.try_into()?,
+            hints: take(map_name::GRANT_HINTS)?.try_into()?,
+            hinted: BTreeMap::new(),
             destinations: take(map_name::DESTINATIONS)?.try_into()?,
             always_allow: take(map_name::ALWAYS_ALLOW)?.try_into()?,
             ebpf,
@@ -94,11 +100,26 @@ impl Loaded {
         fill_prefixes(&mut self.always_allow, &tables.always_allow)?;
         let grants =
             tables.grants.iter().map(|(id, grant)| (grant_key(id), GrantValue::new(grant.end_ns, grant.generation)));
-        fill(&mut self.grants, &grants.collect())?;
+        let grants = grants.collect();
+        self.set_hints(&grants)?;
+        fill(&mut self.grants, &grants)?;
         fill(&mut self.opened, &tables.opened.iter().map(|(id, count)| (grant_key(id), *count)).collect())?;
         fill(&mut self.closed, &tables.closed.iter().map(|(id, count)| (grant_key(id), *count)).collect())?;
         fill(&mut self.flows, &tables.flows.iter().map(|(id, flow)| (flow_key(id), flow_value(flow))).collect())?;
         while self.ring.next().is_some() {}
+        Ok(())
+    }
+
+    fn set_hints(&mut self, grants: &BTreeMap<GrantKey, GrantValue>) -> Result<()> {
+        let mut wanted = BTreeMap::new();
+        for bit in grants.keys().map(hints::bit) {
+            *wanted.entry(hints::word(bit)).or_default() |= hints::mask(bit);
+        }
+        for word in self.hinted.keys().filter(|word| !wanted.contains_key(word)) {
+            self.hints.set(*word, 0, 0)?;
+        }
+        wanted.iter().try_for_each(|(word, bits)| self.hints.set(*word, bits, 0))?;
+        self.hinted = wanted;
         Ok(())
     }
 

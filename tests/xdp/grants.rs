@@ -6,8 +6,9 @@ use anyhow::{Result, ensure};
 use jpat_common::{
     addr,
     grant::{GrantKey, GrantValue, ServiceId},
+    hints, map_name,
     reason::{DropReason, PassReason, counter_index},
-    settings::{Settings, service_index},
+    settings::{FLAG_GRANT_HINTS, Settings, service_index},
 };
 use jpat_ebpf::verdict::Verdict;
 use jpat_tests::{
@@ -25,6 +26,7 @@ pub(crate) const CASES: &[Case] = &[
     ("p3_a_raised_generation_ends_every_grant", ends_by_generation),
     ("p3_a_grant_above_the_cap_does_not_open", capped),
     ("p2_a_grant_opens_its_service_and_prefix_only", opens_its_own),
+    ("p4_a_grant_opens_by_its_hint_and_only_where_hints_are_kept", hinted),
 ];
 
 const MILLISECOND: u64 = 1_000_000;
@@ -102,4 +104,24 @@ fn opens_its_own() -> Result<()> {
     let mut same_prefix = GRANTED;
     same_prefix.v6[15] ^= 0x80;
     stage.expect(&same_prefix, WEB, WEB_PORT, Verdict::Pass(PassReason::Grant), "the same prefix")
+}
+
+fn hinted() -> Result<()> {
+    let mut stage = Stage::new()?;
+    stage.expect(&GRANTED, WEB, WEB_PORT, Verdict::Pass(PassReason::Grant), "nobody keeps hints")?;
+    let flags = stage.world.settings.flags | FLAG_GRANT_HINTS;
+    stage.kernel.write_settings(&Settings { flags, ..stage.world.settings })?;
+    stage.expect(&GRANTED, WEB, WEB_PORT, Verdict::Drop(DropReason::NoGrant), "no hint")?;
+    let rule = stage.world.rules[&service_index(stage.world.settings.slot, WEB)];
+    let keys = [(addr::from_v4(GRANTED.v4), rule.mask_v4), (GRANTED.v6, rule.mask_v6)];
+    for bit in keys.map(|(source, mask)| hints::bit(&GrantKey::new(&source, &mask, WEB))) {
+        stage.kernel.write_array(map_name::GRANT_HINTS, [(&hints::word(bit), &hints::mask(bit))])?;
+    }
+    stage.expect(&GRANTED, WEB, WEB_PORT, Verdict::Pass(PassReason::Grant), "its hint")?;
+    // The whole table set: every look-up is made, and nobody comes in by it.
+    for word in 0..hints::WORDS {
+        stage.kernel.write_array(map_name::GRANT_HINTS, [(&word, &u64::MAX)])?;
+    }
+    stage.expect(&STRANGER, WEB, WEB_PORT, Verdict::Drop(DropReason::NoGrant), "hints alone")?;
+    stage.expect(&GRANTED, WEB, WEB_PORT, Verdict::Pass(PassReason::Grant), "every hint")
 }

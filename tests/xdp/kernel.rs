@@ -19,8 +19,17 @@ use jpat_common::{
 use jpat_tests::world::World;
 use jpat_userspace::datapath::object::OBJECT;
 
-/// The programs of the object.
-pub(crate) const PROGRAMS: [&str; 3] = [map_name::PROGRAM, map_name::PROGRAM_FRAGS, map_name::PROGRAM_L3];
+/// What this kernel has not got, and without which a test says nothing.
+#[derive(Debug)]
+pub(crate) struct Lacks(pub(crate) &'static str);
+
+impl std::fmt::Display for Lacks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl std::error::Error for Lacks {}
 
 /// The loaded programs and their maps.
 pub(crate) struct Kernel {
@@ -28,13 +37,15 @@ pub(crate) struct Kernel {
 }
 
 impl Kernel {
-    /// Loads the object and copies `world` into its maps.
+    /// Loads the program for Ethernet and copies `world` into its maps.
     pub(crate) fn load(world: &World) -> Result<Self> {
+        Self::load_programs(&[map_name::PROGRAM], world)
+    }
+
+    /// Loads these programs and copies `world` into their maps.
+    pub(crate) fn load_programs(names: &[&str], world: &World) -> Result<Self> {
         let mut ebpf = Ebpf::load(OBJECT).context("load the object")?;
-        for name in PROGRAMS {
-            if name == map_name::PROGRAM_FRAGS && !has_frags()? {
-                continue;
-            }
+        for name in names {
             let program: &mut Xdp = ebpf.program_mut(name).with_context(|| format!("no program {name}"))?.try_into()?;
             program.load().with_context(|| format!("the verifier, of {name}"))?;
         }
@@ -196,6 +207,11 @@ impl Kernel {
     pub(crate) fn map_names(&self) -> Vec<&str> {
         self.ebpf.maps().map(|(name, _)| name).collect()
     }
+}
+
+/// Fails with [`Lacks`] where the kernel takes no programs for frames of several buffers.
+pub(crate) fn need_frags() -> Result<()> {
+    if has_frags()? { Ok(()) } else { Err(Lacks("needs Linux 5.18: XDP over several buffers").into()) }
 }
 
 /// Whether the kernel takes programs for frames of several buffers (since 5.18).

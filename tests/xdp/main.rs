@@ -20,7 +20,9 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use aya::maps::{Array, MapData};
 use jpat_tests::privileges;
-use libtest_mimic::{Arguments, Trial};
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+
+use crate::kernel::Lacks;
 
 /// One test.
 type Case = (&'static str, fn() -> Result<()>);
@@ -33,12 +35,24 @@ fn main() -> ExitCode {
     }
     let ignored = missing.is_some() && !privileges::required();
     let cases = [abi::CASES, flows::CASES, frames::CASES, grants::CASES, knocks::CASES, modes::CASES, programs::CASES];
-    let trials = cases.into_iter().flatten().map(|(name, case)| {
-        Trial::test(*name, move || case().map_err(|error| format!("{error:#}").into())).with_ignored_flag(ignored)
-    });
+    let trials = cases
+        .into_iter()
+        .flatten()
+        .map(|(name, case)| Trial::ignorable_test(*name, move || outcome(case())).with_ignored_flag(ignored));
     let made = cost::trials().into_iter().chain(oracle::trials()).map(|trial| trial.with_ignored_flag(ignored));
     let trials = trials.chain(made).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// A case that needs what this kernel has not got is skipped and says so.
+fn outcome(result: Result<()>) -> Result<Completion, Failed> {
+    match result {
+        Ok(()) => Ok(Completion::Completed),
+        Err(error) => match error.downcast_ref::<Lacks>() {
+            Some(lacks) => Ok(Completion::ignored_with(lacks)),
+            None => Err(format!("{error:#}").into()),
+        },
+    }
 }
 
 fn bpf_available() -> Result<()> {

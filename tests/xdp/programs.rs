@@ -72,19 +72,15 @@ impl Trial<'_> {
     }
 }
 
-/// `None` where the kernel has no such programs.
-fn frags(world: &World) -> Result<Option<Trial<'_>>> {
-    if !kernel::has_frags()? {
-        println!("skipped: frames of several buffers came with kernel 5.18");
-        return Ok(None);
-    }
-    let kernel = Kernel::load(world)?;
-    Ok(Some(Trial { world, kernel, program: map_name::PROGRAM_FRAGS, parser: parse, frames: 0 }))
+fn frags(world: &World) -> Result<Trial<'_>> {
+    kernel::need_frags()?;
+    let kernel = Kernel::load_programs(&[map_name::PROGRAM_FRAGS], world)?;
+    Ok(Trial { world, kernel, program: map_name::PROGRAM_FRAGS, parser: parse, frames: 0 })
 }
 
 fn same_for_frags() -> Result<()> {
     let world = kernel::world()?;
-    let Some(mut trial) = frags(&world)? else { return Ok(()) };
+    let mut trial = frags(&world)?;
     for vector in vectors::all().iter().filter(|vector| vector.frame.len() >= SHORTEST && vector.flags == 0) {
         trial.judge(&vector.name, &vector.frame, None)?;
     }
@@ -102,7 +98,7 @@ fn v6(sender: Sender, next: u8, payload: &[u8]) -> Vec<u8> {
 
 fn several_buffers() -> Result<()> {
     let world = kernel::world()?;
-    let Some(mut trial) = frags(&world)? else { return Ok(()) };
+    let mut trial = frags(&world)?;
     let body = vec![0x5a; JUMBO];
     let granted = Verdict::Pass(PassReason::Grant);
     let refused = Verdict::Drop(DropReason::NoGrant);
@@ -162,7 +158,7 @@ fn lying_lengths(trial: &mut Trial<'_>, body: &[u8]) -> Result<()> {
 
 fn same_for_l3() -> Result<()> {
     let world = kernel::world()?;
-    let kernel = Kernel::load(&world)?;
+    let kernel = Kernel::load_programs(&[map_name::PROGRAM_L3], &world)?;
     let mut trial = Trial { world: &world, kernel, program: map_name::PROGRAM_L3, parser: parse_l3, frames: 0 };
     for vector in vectors::all() {
         let Some((_, packet)) = vector.frame.split_at_checked(SHORTEST) else { continue };

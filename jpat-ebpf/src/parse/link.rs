@@ -21,8 +21,9 @@ const OLD_S_TAG: u16 = 0x9100;
 const PPPOE_SESSION: u16 = 0x8864;
 
 /// EtherTypes below which a device of the host may find IP: MPLS (unicast, multicast), batman-adv, MACsec, the I-TAG
-/// of provider backbone bridges, HSR, PRP, NSH, TRILL, and Ethernet in Ethernet.
-const ENCAPSULATIONS: [u16; 10] = [0x8847, 0x8848, 0x4305, 0x88e5, 0x88e7, 0x892f, 0x88fb, 0x894f, 0x22f3, 0x6558];
+/// of provider backbone bridges, HSR, PRP, NSH, TRILL, Ethernet in Ethernet, PPP, VN-Tag, E-TAG, and IFE.
+const ENCAPSULATIONS: [u16; 14] =
+    [0x8847, 0x8848, 0x4305, 0x88e5, 0x88e7, 0x892f, 0x88fb, 0x894f, 0x22f3, 0x6558, 0x880b, 0x8926, 0x893f, 0xed3e];
 
 /// PPP protocol numbers from here on are control protocols (RFC 1661 §2); below lies network layer traffic.
 const PPP_CONTROL: u16 = 0x8000;

@@ -25,11 +25,11 @@ use crate::{
 const PERIOD: Duration = Duration::from_millis(250);
 /// A two-hundredth of the time goes into looking, however many devices there are.
 const PERIOD_FACTOR: u32 = 200;
-const MAX_PERIOD: Duration = Duration::from_secs(30);
-/// Between a look and the next, however often devices change.
-const PAUSE_FACTOR: u32 = 4;
+/// But a host that is busy with other things is looked at all the same.
+const MAX_PERIOD: Duration = Duration::from_secs(1);
+/// Between a look and the next, however often devices change: half of the time is for others.
 const MIN_PAUSE: Duration = Duration::from_millis(1);
-const MAX_PAUSE: Duration = Duration::from_secs(1);
+const MAX_PAUSE: Duration = Duration::from_millis(50);
 /// Between attempts at a device that cannot be had.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LAST_RETRY: Duration = Duration::from_secs(60);
@@ -177,7 +177,7 @@ impl Devices {
 
     fn rest(&mut self, began: BootTime, ended: BootTime) {
         let took = began.until(ended);
-        self.rested = ended.after(took.saturating_mul(PAUSE_FACTOR).clamp(MIN_PAUSE, MAX_PAUSE));
+        self.rested = ended.after(took.clamp(MIN_PAUSE, MAX_PAUSE));
         let retry = self.failing.values().map(|failing| failing.due).min();
         let period = ended.after(took.saturating_mul(PERIOD_FACTOR).clamp(PERIOD, MAX_PERIOD));
         self.due = retry.map_or(period, |retry| period.min(retry)).max(self.rested);

@@ -2,11 +2,24 @@
 //! data and gives plain data, reads no packet and no token, and can be a process of its own.
 
 mod foreign;
+mod order;
 mod programs;
 mod refused;
 
 use std::path::Path;
 
+use self::programs::Programs;
+pub use self::{
+    order::{Answer, Earlier, Order},
+    refused::{Cause, Foreign, Refused},
+};
+use super::{
+    attach::{Attached, Hook},
+    error::DataPathError,
+    interfaces::{self, Device, LinkLayer, Target},
+    pins::PinDir,
+};
+use crate::config::AttachMode;
 use aya::{
     Ebpf,
     programs::{
@@ -15,67 +28,6 @@ use aya::{
         xdp::XdpLink,
     },
 };
-use serde::{Deserialize, Serialize};
-
-use self::programs::Programs;
-pub use self::refused::{Cause, Foreign, Refused};
-use super::{
-    attach::{Attached, Hook},
-    error::DataPathError,
-    interfaces::{self, Device, LinkLayer, Target},
-    pins::PinDir,
-};
-use crate::config::AttachMode;
-
-/// What the attacher is asked to do.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(tag = "order", rename_all = "kebab-case", deny_unknown_fields)]
-pub enum Order {
-    /// Puts the program on a device, or puts it back where it was taken away.
-    Attach {
-        /// The device.
-        target: Target,
-        /// How.
-        mode: AttachMode,
-        /// What to do about the link that an earlier controller left there.
-        earlier: Earlier,
-        /// Whether the link is to outlive this process at once.
-        pin: bool,
-    },
-    /// Takes the program off a device, which may be gone.
-    Release {
-        /// Its index.
-        ifindex: u32,
-    },
-    /// Takes away what earlier controllers attached and nobody asked for since.
-    ReleaseOthers,
-    /// Makes every link outlive this process.
-    Pin,
-}
-
-/// What to do about a pinned link.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Earlier {
-    /// Leave it as it is.
-    Leave,
-    /// Switch it over to this program, in one step.
-    TakeOver,
-}
-
-/// What came of an order.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Answer {
-    /// The program is there.
-    Attached(Attached),
-    /// An earlier controller's link is, and was left.
-    Left,
-    /// It is off these devices, by index.
-    Released(Vec<u32>),
-    /// Every link is pinned.
-    Pinned,
-}
 
 /// Programs, links and their pins.
 pub struct Attacher {

@@ -52,7 +52,7 @@ pub enum DataPathError {
     },
     /// CAP_BPF and CAP_NET_ADMIN are missing.
     #[error(
-        "the kernel does not let this process load BPF programs ({0})\n  remedy: run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON"
+        "the kernel does not let this process load BPF programs ({0})\n  remedy: run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON; before Linux 5.11 also without a limit of locked memory (ulimit -l)"
     )]
     Privilege(io::Error),
     /// The object could not be loaded.

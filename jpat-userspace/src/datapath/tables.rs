@@ -1,6 +1,7 @@
 //! Typed writes to the maps.
 
 mod destinations;
+mod hints;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,13 +20,14 @@ use jpat_common::{
     addr::{self, Addr},
     flow::{FlowKey, FlowValue},
     grant::{GrantKey, GrantValue, ServiceId},
+    hints as grant_hints,
     hosts::{self, Bucket},
     map_name,
     reason::COUNTER_ENTRIES,
     settings::{self, ServiceRule, Settings},
 };
 
-use self::destinations::Judged;
+use self::{destinations::Judged, hints::Hinted};
 use super::{error::DataPathError, pins::PinDir};
 use crate::config::{PortRange, PrefixWidths, Sessions};
 
@@ -34,6 +36,7 @@ pub struct Tables {
     maps: BTreeMap<&'static str, Map>,
     /// What the two slots of the ports table hold; `None` until read.
     ports: [Option<BTreeMap<u32, ServiceId>>; 2],
+    hinted: Hinted,
 }
 
 /// Rules of one configuration, as the program needs them.
@@ -112,7 +115,9 @@ impl Tables {
         for name in map_name::PINNED {
             maps.insert(name, ebpf.take_map(name).ok_or(DataPathError::NoMap(name))?);
         }
-        Ok(Self { maps, ports: [None, None] })
+        let mut tables = Self { maps, ports: [None, None], hinted: Hinted::default() };
+        tables.restore_hints()?;
+        Ok(tables)
     }
 
     /// Pins the maps that are not pinned, because they are new or because somebody removed their pins.
@@ -133,6 +138,7 @@ impl Tables {
     /// # Errors
     /// The kernel's refusal.
     pub fn write_grant(&mut self, key: &GrantKey, value: &GrantValue) -> Result<(), DataPathError> {
+        self.hint(key)?;
         self.grants_mut()?.insert(key, value, 0).map_err(DataPathError::map(map_name::GRANTS))
     }
 
@@ -141,7 +147,8 @@ impl Tables {
     /// # Errors
     /// The kernel's refusal.
     pub fn delete_grant(&mut self, key: &GrantKey) -> Result<(), DataPathError> {
-        absent_is_fine(self.grants_mut()?.remove(key)).map_err(DataPathError::map(map_name::GRANTS))
+        absent_is_fine(self.grants_mut()?.remove(key)).map_err(DataPathError::map(map_name::GRANTS))?;
+        self.forget_hint(key)
     }
 
     /// Every grant in the map, ended ones included.
@@ -209,6 +216,7 @@ impl Tables {
             (has_prefixes, settings::FLAG_PREFIX_DESTINATIONS),
             (!rules.always_allow.is_empty(), settings::FLAG_ALWAYS_ALLOW),
             (rules.drop_tunnels, settings::FLAG_DROP_TUNNELS),
+            (true, settings::FLAG_GRANT_HINTS),
         ];
         self.write_settings(&Settings {
             max_ttl_ns: nanos(rules.max_ttl.saturating_add(TICK_ALLOWANCE)),
@@ -373,6 +381,7 @@ impl Tables {
 pub(super) fn layout(name: &str) -> String {
     let (kind, key, value, entries) = match name {
         map_name::GRANTS => (MapType::LruHash, size_of::<GrantKey>(), size_of::<GrantValue>(), 0),
+        map_name::GRANT_HINTS => (MapType::Array, 4, size_of::<u64>(), grant_hints::WORDS),
         map_name::FLOWS => (MapType::Hash, size_of::<FlowKey>(), size_of::<FlowValue>(), 0),
         map_name::FLOWS_OPENED | map_name::FLOWS_CLOSED => (MapType::Hash, size_of::<GrantKey>(), size_of::<u64>(), 0),
         map_name::HOSTS => (MapType::Array, 4, size_of::<Bucket>(), hosts::BUCKETS),

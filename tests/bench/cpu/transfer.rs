@@ -43,7 +43,9 @@ impl Transfer {
         std::thread::scope(|scope| {
             let sender = scope.spawn(|| {
                 let piece = vec![0; PIECE];
-                while !stop.load(Ordering::Relaxed) && client.write_all(&piece).is_ok() {}
+                while !stop.load(Ordering::Relaxed) {
+                    client.write_all(&piece)?;
+                }
                 // The reader goes on to the end, or the sender would wait for it.
                 client.shutdown(std::net::Shutdown::Write)
             });

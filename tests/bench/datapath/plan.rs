@@ -14,7 +14,7 @@ use jpat_tests::{
 
 use super::{
     rivals::Rivals,
-    subject::{Program, Subject},
+    subject::{MISLED, Program, Subject},
 };
 
 /// How the kernel runs it.
@@ -100,6 +100,7 @@ impl<'a> Plan<'a> {
             row(DROP_FLOOR, Program::BareDrop, syn4.clone(), XDP_DROP),
             row(PASS_FLOOR, Program::BarePass, syn4.clone(), XDP_PASS),
             ours(DROP, syn4.clone(), XDP_DROP),
+            ours("jpat: drop, misled by a hint", v4(MISLED, HOST4, TCP, 0, &tcp(WEB_PORT, SYN, &[])), XDP_DROP),
             ours("jpat: drop, no grant, IPv6", v6(STRANGER.v6, TCP, &tcp(WEB_PORT, SYN, &[])), XDP_DROP),
             ours("jpat: drop, first fragment", v4(STRANGER.v4, HOST4, TCP, 0x2000, &tcp(WEB_PORT, SYN, &[])), XDP_DROP),
             ours("jpat: grant", v4(GRANTED.v4, HOST4, TCP, 0, &tcp(WEB_PORT, SYN, &[])), XDP_PASS),
@@ -129,6 +130,10 @@ impl<'a> Plan<'a> {
             Row { ring: 512, ..ours("jpat: bare knock of 400 bytes, queued", knock.clone(), XDP_DROP) },
             ours("jpat: bare knock of 400 bytes, ring full", knock, XDP_DROP),
         ];
+        let mut random = syn4.clone();
+        random[6..10].copy_from_slice(&(1u32 << 24).to_le_bytes());
+        random[10] = Program::Jpat.place()?;
+        rows.push(row("jpat: drop, no grant, random sources", Program::Vary, random, XDP_DROP));
         for subject in crowded {
             for program in [Program::BarePass, Program::BareLookup, Program::Jpat] {
                 let mut frame = syn4.clone();

@@ -1,6 +1,6 @@
 //! JPAT's program and the ones it is compared with, over one map of grants.
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use aya::{
@@ -12,6 +12,7 @@ use jpat_common::{
     addr::{self, Addr},
     flow::{FlowKey, FlowValue},
     grant::{GrantKey, GrantValue, HEADROOM_PER_CPU},
+    hints,
     hosts::{Bucket, bucket_index},
     map_name,
 };
@@ -50,6 +51,9 @@ pub(crate) struct Subject {
     /// The kernel empties it when its last descriptor goes.
     _next: ProgramArray<MapData>,
 }
+
+/// Has no grant, but falls on the bit of one.
+pub(crate) const MISLED: [u8; 4] = [203, 0, 113, 99];
 
 impl Program {
     const PEERS: [Self; 5] = [Self::BareDrop, Self::BarePass, Self::BareLookup, Self::Vary, Self::Transmit];
@@ -126,17 +130,25 @@ impl Subject {
         self.write_prefixes(map_name::ALWAYS_ALLOW, &world.always_allow)?;
         let mut flows = HashMap::<_, FlowKey, FlowValue>::try_from(self.map_mut(map_name::FLOWS)?)?;
         world.flows().iter().try_for_each(|(key, value)| flows.insert(key, value, 0))?;
-        let grants = self.grants;
+        let value = GrantValue::new(world.now_ns + 3_600_000_000_000, GENERATION);
+        let crowd = (0..self.grants).map(|number| (key((0x0a00_0000 | number).to_be_bytes()), value));
+        let own = world.grants.iter().map(|(key, value)| (*key, *value));
+        self.write_grants(own.chain(crowd))
+    }
+
+    fn write_grants(&mut self, grants: impl Iterator<Item = (GrantKey, GrantValue)>) -> Result<()> {
+        let mut hinted = BTreeMap::<u32, u64>::new();
+        let mut hint = |key: &GrantKey| {
+            let bit = hints::bit(key);
+            *hinted.entry(hints::word(bit)).or_default() |= hints::mask(bit);
+        };
+        hint(&key(MISLED));
         let mut map = HashMap::<_, GrantKey, GrantValue>::try_from(self.map_mut(map_name::GRANTS)?)?;
-        for (key, value) in &world.grants {
+        for (key, value) in grants {
+            hint(&key);
             map.insert(key, value, 0)?;
         }
-        let value = GrantValue::new(world.now_ns + 3_600_000_000_000, GENERATION);
-        for number in 0..grants {
-            let source = addr::from_v4((0x0a00_0000 | number).to_be_bytes());
-            map.insert(GrantKey::new(&source, &addr::mask(128), WEB), value, 0)?;
-        }
-        Ok(())
+        self.write_array(map_name::GRANT_HINTS, &hinted)
     }
 
     fn write_array<'a, V: Pod>(
@@ -175,6 +187,11 @@ fn load_peers(grants: &Map) -> Result<Ebpf> {
     let peers = EbpfLoader::new().map_pin_path(map_name::GRANTS, &pin).load(&object);
     leftovers::remove_tree(&directory)?;
     peers.context("load the programs to compare with")
+}
+
+/// Of a grant for the service `WEB`.
+fn key(source: [u8; 4]) -> GrantKey {
+    GrantKey::new(&addr::from_v4(source), &addr::mask(128), WEB)
 }
 
 fn load(ebpf: &mut Ebpf, program: Program) -> Result<()> {

@@ -5,12 +5,13 @@ use std::net::Ipv4Addr;
 use anyhow::{Context, Result, ensure};
 use jpat_tests::{
     network::{Family, Member},
+    privileges,
     process::{Ended, Process},
     wait::{self, PATIENCE},
 };
 use libtest_mimic::Trial;
 
-use super::{alarms, expect_closed, expect_open, expect_opened_by_a_knock, interface, on, status, tell, wait_alarm};
+use super::{alarms, expect_closed, expect_open, expect_opened_by_a_knock, interface, on, status, wait_alarm};
 use crate::{
     config::{Config, listen},
     stage::Stage,
@@ -25,7 +26,13 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial::on("p2_a_vxlan_that_is_not_listed_is_an_alarm_everywhere", || on("\"eth0\""), unlisted),
         trial::on("p2_what_comes_out_of_a_listed_vxlan_is_judged", || on("\"eth0\", \"vx0\""), listed),
         trial::on("p2_dropped_tunnels_are_no_alarm", || drops("\"eth0\""), dropped),
-        trial::on("p2_ipsec_is_an_alarm_unless_it_is_dropped", || on("\"eth0\""), ipsec),
+        trial::needing(
+            "p2_ipsec_is_an_alarm_unless_it_is_dropped",
+            privileges::ipsec,
+            || on("\"eth0\""),
+            |stage, ()| ipsec(stage),
+        ),
+        trial::on("p2_what_lies_above_an_attached_device_is_judged_below", || on("\"eth0\""), above),
         trial::on("p2_the_attach_mode_and_why_are_told", || on("\"eth0\", \"vx0\""), modes),
     ]
 }
@@ -109,10 +116,7 @@ fn ipsec(stage: &mut Stage) -> Result<()> {
     let policy = "192.0.2.66 dst 192.0.2.1 dir in tmpl proto esp mode tunnel level use";
     stage.start(&[])?;
     ensure!(alarms(&status(stage)?, "IPsec").is_empty(), "IPsec out of nothing");
-    if let Err(error) = stage.net.host.ip(&format!("xfrm policy add src {policy}")) {
-        tell(&format!("skipped: this kernel has no IPsec ({error:#})"));
-        return Ok(());
-    }
+    stage.net.host.ip(&format!("xfrm policy add src {policy}"))?;
     let alarm = wait_alarm(stage, "IPsec is in use (0 states, 1 inbound policies)", true)?;
     ensure!(alarm.contains("listen.tunnels = \"drop\""), "{alarm}");
     ensure!(check(stage)?.contains("IPsec is in use"), "check does not tell");
@@ -121,6 +125,21 @@ fn ipsec(stage: &mut Stage) -> Result<()> {
     stage.admin_ok(&["reload"])?;
     wait_alarm(stage, "IPsec", false)?;
     ensure!(!check(stage)?.contains("IPsec"), "check is not content");
+    Ok(())
+}
+
+fn above(stage: &mut Stage) -> Result<()> {
+    let inner = Ipv4Addr::new(192, 0, 2, 55);
+    stage
+        .net
+        .host
+        .ip(&format!("link add name mv0 link eth0 type macvlan\naddr add {inner}/24 dev mv0\nlink set mv0 up"))?;
+    expect_open(stage, inner)?;
+    stage.start(&[])?;
+    expect_closed(stage, inner)?;
+    expect_opened_by_a_knock(stage, inner)?;
+    let shown = status(stage)?;
+    ensure!(alarms(&shown, "mv0").is_empty() && !shown["not_judged"].to_string().contains("mv0"), "{shown}");
     Ok(())
 }
 

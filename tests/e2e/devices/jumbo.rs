@@ -3,11 +3,17 @@
 use std::io::{Read, Write};
 
 use anyhow::{Context, Result, ensure};
+use aya::{
+    Ebpf,
+    programs::{Xdp, XdpMode},
+};
+use jpat_common::map_name;
 use jpat_tests::{
     network::{Family, Member},
     probe::{self, Port},
     wire::Tap,
 };
+use jpat_userspace::datapath::object::OBJECT;
 use libtest_mimic::Trial;
 use serde_json::json;
 
@@ -33,6 +39,8 @@ fn minutes() -> Config {
 
 fn jumbo(stage: &mut Stage) -> Result<()> {
     stage.net.set_mtu(MTU)?;
+    let refused = stage.net.host.run(plain)?;
+    tell(&format!("without the program for several buffers: {refused}"));
     stage.start(&[])?;
     let shown = status(stage)?;
     let eth0 = interface(&shown, "eth0").context("eth0 is not in status")?;
@@ -64,6 +72,17 @@ fn jumbo(stage: &mut Stage) -> Result<()> {
         ensure!(found == Port::Silent, "a stranger beside a grant: {found:?}");
     }
     Ok(())
+}
+
+/// What the driver says to the program for one buffer.
+fn plain() -> Result<String> {
+    let mut ebpf = Ebpf::load(OBJECT)?;
+    let program: &mut Xdp = ebpf.program_mut(map_name::PROGRAM).context("no program")?.try_into()?;
+    program.load()?;
+    match program.attach("eth0", XdpMode::Driver) {
+        Ok(_) => anyhow::bail!("the driver takes the program for one buffer at an MTU of {MTU}"),
+        Err(error) => Ok(format!("{:#}", anyhow::Error::from(error))),
+    }
 }
 
 /// Sends bytes to an echo and requires the same back.

@@ -14,6 +14,7 @@ use aya::{
 use jpat_common::map_name;
 use jpat_tests::{
     network::{Family, Member},
+    privileges,
     probe::{Leak, Port},
     process::stdout_of,
     wait::{self, PATIENCE},
@@ -22,19 +23,28 @@ use jpat_userspace::datapath::object::OBJECT;
 use libtest_mimic::Trial;
 use nix::sys::signal::Signal;
 
-use super::{device, on, status, tell, wait_attached};
+use super::{device, on, pin_name, pins, status, tell, wait_attached};
 use crate::{
-    config::{HTTPS, UDP},
+    config::{Config, HTTPS, UDP, web},
     stage::{Stage, address},
     trial,
 };
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        trial::on("p4_a_program_that_is_taken_away_is_put_back", || on("\"eth0\""), detached),
+        trial::needing(
+            "p4_a_program_that_is_taken_away_is_put_back",
+            privileges::bpftool,
+            || on("\"eth0\""),
+            |stage, ()| detached(stage),
+        ),
         trial::on("p4_a_link_that_somebody_switched_over_is_switched_back_in_one_step", || on("\"eth0\""), switched),
-        trial::on("p4_pins_that_somebody_removed_are_made_again_and_nothing_opens", || on("\"eth0\""), unpinned),
+        trial::on("p4_pins_that_somebody_removed_are_made_again_and_nothing_opens", minutes, unpinned),
     ]
+}
+
+fn minutes() -> Config {
+    Config { services: vec![web("60s")], ..on("\"eth0\"") }
 }
 
 fn restored(stage: &Stage) -> Result<f64> {
@@ -42,10 +52,6 @@ fn restored(stage: &Stage) -> Result<f64> {
 }
 
 fn detached(stage: &mut Stage) -> Result<()> {
-    if Command::new("bpftool").arg("version").output().is_err() {
-        tell("skipped: no bpftool on this machine, and nothing else detaches a link");
-        return Ok(());
-    }
     stage.start(&[])?;
     let program = *wait_attached(stage, "eth0")?.xdp_programs.first().context("no program")?;
     let leak = Leak::watch(&stage.net.stranger, address(Family::V4, UDP))?;
@@ -78,11 +84,8 @@ fn switched(stage: &mut Stage) -> Result<()> {
     let mut ebpf = Ebpf::load(OBJECT)?;
     let other: &mut Xdp = ebpf.program_mut(map_name::PROGRAM_FRAGS).context("no program")?.try_into()?;
     other.load()?;
-    let pin = std::fs::read_dir(stage.pins.join(format!("v{}", jpat_common::ABI_VERSION)))?
-        .filter_map(Result::ok)
-        .find(|pin| pin.file_name().to_string_lossy().starts_with("link-"))
-        .context("no pinned link")?;
-    let link = XdpLink::try_from(FdLink::from(PinnedLink::from_pin(pin.path())?))?;
+    let pin = pins(stage)?.into_iter().find(|pin| pin_name(pin).starts_with("link-")).context("no pinned link")?;
+    let link = XdpLink::try_from(FdLink::from(PinnedLink::from_pin(pin)?))?;
     let id = other.attach_to_link(link)?;
     drop(other.take_link(id)?);
     wait::for_true("our program to be back", PATIENCE, || {

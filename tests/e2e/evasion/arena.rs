@@ -198,8 +198,9 @@ impl Arena {
             Ok(is_in)
         })?;
         for family in Family::ALL {
-            let echo = probe::udp(&self.stage.net.stranger, address(family, FENCE_PORT))?;
-            ensure!(echo == Port::Open, "the unprotected echo is {echo:?} over {family:?}");
+            let echo = address(family, FENCE_PORT);
+            let stranger = &self.stage.net.stranger;
+            wait::for_true("the unprotected echo", PATIENCE, || Ok(probe::udp(stranger, echo)? == Port::Open))?;
         }
         heard.extend(self.ears.drain()?);
         let mut before = self.before.drain()?;

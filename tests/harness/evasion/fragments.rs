@@ -42,6 +42,7 @@ fn v4(scene: &Scene) -> Vec<Case> {
         one("last", later(four(TCP, 3, &syn[24..]))),
         one("last-that-looks-like-a-syn", later(four(TCP, 1, &syn))),
         one("last-at-the-highest-offset", later(four(TCP, 0x1fff, &syn[..7]))),
+        one("last-at-offset-32768", later(four(TCP, 0x1000, &syn))),
         one("reserved-flag-alone-is-whole", no_grant(four(TCP, RESERVED, &syn))),
         one("do-not-fragment-is-whole", no_grant(four(TCP, DO_NOT, &syn))),
         one("tiny-tcp-of-8", dropped(four(TCP, MORE, &syn[..8]), DropReason::TinyFragment)),

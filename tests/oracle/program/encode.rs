@@ -7,8 +7,8 @@ use jpat_common::{
     flow::{FLAG_ADOPTED, FLAG_CLOSING, FlowKey, FlowValue, STATE_EMBRYONIC, STATE_ESTABLISHED},
     grant::GrantKey,
     settings::{
-        FLAG_ALWAYS_ALLOW, FLAG_ANY_DESTINATION, FLAG_DROP_TUNNELS, FLAG_PREFIX_DESTINATIONS, MODE_AUDIT, MODE_ENFORCE,
-        Protocol, RULE_KEEP_TCP, RULE_KEEP_UDP, RULE_TCP_FLOWS, ServiceRule, Settings,
+        FLAG_ALWAYS_ALLOW, FLAG_ANY_DESTINATION, FLAG_DROP_TUNNELS, FLAG_GRANT_HINTS, FLAG_PREFIX_DESTINATIONS,
+        MODE_AUDIT, MODE_ENFORCE, Protocol, RULE_KEEP_TCP, RULE_KEEP_UDP, RULE_TCP_FLOWS, ServiceRule, Settings,
     },
 };
 
@@ -26,6 +26,7 @@ pub(super) fn settings(stage: &Stage) -> Settings {
         (!tables.always_allow.is_empty(), FLAG_ALWAYS_ALLOW),
         (tables.drops_tunnels, FLAG_DROP_TUNNELS),
         (is_wide, FLAG_PREFIX_DESTINATIONS),
+        (true, FLAG_GRANT_HINTS),
     ];
     Settings {
         max_ttl_ns: tables.max_ttl_ns,

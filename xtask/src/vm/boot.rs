@@ -48,7 +48,19 @@ fn command(tools: &Tools, files: &Files, initramfs: &Path, console: &Path) -> Co
     let mut command = tools.qemu();
     command.args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-nic", "none"]);
     // Without KVM: it is not there in every virtual machine, and nothing is measured here.
-    command.args(["-machine", "pc", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "1536"]);
+    // Without `cmpxchg16b`: the emulated one now and then leaves wrong flags behind (QEMU 7.2), and the kernel falls.
+    command.args([
+        "-machine",
+        "pc,hpet=off",
+        "-accel",
+        "tcg,thread=multi",
+        "-cpu",
+        "max,-cx16",
+        "-smp",
+        "2",
+        "-m",
+        "1536",
+    ]);
     command.args(["-rtc", "base=utc", "-chardev", "file,id=results,path=/dev/stdout", "-chardev"]);
     command.arg(format!("file,id=console,path={}", console.display()));
     command.args(["-serial", "chardev:console", "-serial", "chardev:results"]);
@@ -95,7 +107,8 @@ fn follow(guest: &mut Guest, transcript: &mut Transcript<'_>, bound: Duration, l
     loop {
         match receiver.recv_timeout(bound.saturating_sub(watch.elapsed())) {
             Ok(line) => {
-                writeln!(log, "{line}").context("cannot write the log")?;
+                let at = watch.elapsed().as_secs_f64();
+                writeln!(log, "{at:7.2} {line}").context("cannot write the log")?;
                 transcript.read(&line);
             }
             Err(RecvTimeoutError::Disconnected) => return Ok(()),

@@ -140,12 +140,16 @@ fn p2_a_change_is_looked_at_at_once_and_a_storm_is_coalesced() {
     devices.handle_change(at(200));
     assert_eq!(devices.poll_timeout(), at(200));
     look(&mut devices, at(200), at(210));
-    for change in 210..250 {
+    for change in 210..220 {
         devices.handle_change(at(change));
-        assert_eq!(devices.poll_timeout(), at(250), "four times the 10 ms that it took");
+        assert_eq!(devices.poll_timeout(), at(220), "as long as it took");
     }
-    look(&mut devices, at(250), at(300));
-    assert_eq!(devices.poll_timeout(), at(10_300), "a two-hundredth of the time");
+    look(&mut devices, at(220), at(223));
+    assert_eq!(devices.poll_timeout(), at(823), "a two-hundredth of the time");
+    look(&mut devices, at(823), at(923));
+    assert_eq!(devices.poll_timeout(), at(1923), "but never longer than a second");
+    devices.handle_change(at(924));
+    assert_eq!(devices.poll_timeout(), at(973), "nor is a change put off for long");
 }
 
 #[test]

@@ -71,6 +71,10 @@ pub(super) fn cases() -> Vec<Case> {
             ("nsh", 0x894f),
             ("trill", 0x22f3),
             ("ethernet_in_ethernet", 0x6558),
+            ("ppp", 0x880b),
+            ("vn_tag", 0x8926),
+            ("e_tag", 0x893f),
+            ("ife", 0xed3e),
         ] {
             for is_tagged in [false, true] {
                 let place = if is_tagged { "_in_a_tag" } else { "" };

@@ -48,7 +48,9 @@ pub(in crate::vectors) fn link_layer() -> Vec<Vector> {
         Vector::pass("l2/lldp", ethernet(0x88cc, &[0; 46]), PassReason::NotIp),
         Vector::pass("l2/eapol", ethernet(0x888e, &[0; 46]), PassReason::NotIp),
     ];
-    for ether_type in [0x8847, 0x8848, 0x4305, 0x88e5, 0x88e7, 0x892f, 0x88fb, 0x894f, 0x22f3, 0x6558] {
+    for ether_type in
+        [0x8847, 0x8848, 0x4305, 0x88e5, 0x88e7, 0x892f, 0x88fb, 0x894f, 0x22f3, 0x6558, 0x880b, 0x8926, 0x893f, 0xed3e]
+    {
         let frame = ethernet(ether_type, &[&[0, 0, 1, 64], packet].concat());
         vectors.push(Vector::drop(
             format!("l2/{ether_type:#06x}-in-a-tag"),

@@ -10,7 +10,7 @@ const IPV6: u16 = 0x86dd;
 const PPPOE_SESSION: u16 = 0x8864;
 
 /// EtherTypes behind which a whole packet or frame lies.
-const WRAPPERS: [(u16, &str); 10] = [
+const WRAPPERS: [(u16, &str); 14] = [
     (0x8847, "MPLS (RFC 5332)"),
     (0x8848, "MPLS, upstream labels (RFC 5332)"),
     (0x6558, "transparent Ethernet bridging (RFC 1701)"),
@@ -21,6 +21,10 @@ const WRAPPERS: [(u16, &str); 10] = [
     (0x894f, "NSH (RFC 8300)"),
     (0x22f3, "TRILL (RFC 6325)"),
     (0x4305, "batman-adv"),
+    (0x880b, "PPP (RFC 7042 Appendix B)"),
+    (0x8926, "VN-Tag"),
+    (0x893f, "E-TAG (IEEE 802.1BR)"),
+    (0xed3e, "IFE (RFC 8013)"),
 ];
 
 /// Lowest EtherType (IEEE 802.3 §3.2.6); a smaller number is a length, to Linux those above 1500 too
