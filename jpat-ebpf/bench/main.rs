@@ -53,7 +53,7 @@ mod program {
         let &[.., a, b, c, d, _, _, _, _] = unsafe { &*headers };
         let key = GrantKey::new(&addr::from_v4([a, b, c, d]), &[0xff; 16], 1);
         // SAFETY: nothing is read through the reference.
-        if unsafe { GRANTS.get(&key) }.is_some() { XDP_PASS } else { XDP_DROP }
+        if unsafe { GRANTS.get(key) }.is_some() { XDP_PASS } else { XDP_DROP }
     }
 
     /// Gives the packet a random source among the first N addresses of 10.0.0.0/8 and goes on to another program. The
@@ -89,7 +89,7 @@ mod program {
         let number = random(u32::from_le_bytes([n0, n1, n2, n3]));
         [*s0, *s1, *s2, *s3] = (0x0a00_0000 | number).to_be_bytes();
         // SAFETY: the kernel checks index and program; a failed call comes back here.
-        let _missed = unsafe { NEXT.tail_call(&context, u32::from(next)) };
+        unsafe { NEXT.tail_call(&context, u32::from(next)) };
         XDP_ABORTED
     }
 

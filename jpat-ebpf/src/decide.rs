@@ -1,6 +1,6 @@
 //! The firewall's decision. By meaning the order is: parse, destination, knock port, always-allow, protected port,
-//! flow, grant (the last two are [`admit`]'s). What no table of addresses could turn into a refusal passes first, so that traffic to unprotected ports
-//! costs one look-up.
+//! flow, grant (the last two in `admit.rs`). What no table of addresses could turn into a refusal passes first, so that
+//! traffic to unprotected ports costs one look-up.
 
 use jpat_common::{
     addr::{self, Addr},
@@ -31,7 +31,7 @@ pub trait Tables {
 
     /// The service that lists the port at this [`port_index`]; 0 for none.
     fn service(&self, port_index: u32) -> ServiceId;
-    /// The rule at this [`service_index`].
+    /// The rule at this [`service_index`](jpat_common::settings::service_index).
     fn rule(&self, service_index: u32) -> Option<&ServiceRule>;
     /// Whether packets to exactly this address are judged.
     fn is_host(&self, address: &Addr) -> bool;

@@ -144,8 +144,9 @@ impl Tables for KernelTables {
                 FLOWS_OPENED.get_ptr(grant)?
             }
         };
-        // SAFETY: looked up in this run; both are one aligned word.
+        // SAFETY: the value is copied out at once; it is one aligned word.
         let closed = unsafe { FLOWS_CLOSED.get(grant) }.copied().unwrap_or(0);
+        // SAFETY: looked up in this run; it is one aligned word.
         Some(unsafe { opened.read_volatile() }.saturating_sub(closed))
     }
 

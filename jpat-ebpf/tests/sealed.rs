@@ -144,6 +144,9 @@ proptest! {
         let plain = [
             ethernet(ETHER_IPV4, &ipv4(sender.v4, HOST4, TCP, 0, &[], &tcp(WEB_PORT, flags, &payload))),
             ethernet(ETHER_IPV4, &ipv4(sender.v4, HOST4, UDP, 0, &[], &udp(KNOCK_PORT, &payload))),
+            // The datagram ends before its packet, and the packet before its frame.
+            ethernet(ETHER_IPV4, &ipv4(sender.v4, HOST4, UDP, 0, &[], &[udp(KNOCK_PORT, &payload), vec![0; 3]].concat())),
+            [ethernet(ETHER_IPV6, &ipv6(sender.v6, HOST6, UDP, &udp(KNOCK_PORT, &payload))), vec![0; 3]].concat(),
             ethernet(ETHER_IPV6, &ipv6(sender.v6, HOST6, TCP, &tcp(WEB_PORT, flags, &payload))),
             ethernet(ETHER_IPV6, &ipv6(sender.v6, HOST6, UDP, &udp(KNOCK_PORT, &payload))),
         ];

@@ -3,21 +3,27 @@
 use anyhow::{Result, ensure};
 use jpat_tests::{
     capture::Capture,
+    earlier,
     network::{Family, Member},
     privileges,
     probe::{self, Port},
+    wait,
 };
 use libtest_mimic::Trial;
+use nix::sys::signal::Signal;
 
 use crate::{
     config::{Config, DB, FREE, HTTPS, UDP},
     stage::{Stage, address},
+    traffic::{self, Traffic},
     trial,
 };
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial::on("control_without_jpatd_every_service_is_open", Config::default, every_service_is_open),
+        trial::on("control_the_traffic_sees_an_open_moment", traffic::config, open_moment),
+        trial::on("control_the_traffic_sees_a_closed_moment", traffic::config, closed_moment),
         trial::on("control_the_capture_sees_resets_and_icmp_errors", Config::default, capture_sees_answers),
     ]
 }
@@ -35,6 +41,30 @@ fn every_service_is_open(stage: &mut Stage) -> Result<()> {
             ensure!(page.as_deref().is_some_and(|page| page.contains(&visitor)), "{page:?} for {visitor}");
         }
     }
+    Ok(())
+}
+
+fn open_moment(stage: &mut Stage) -> Result<()> {
+    stage.start(&[])?;
+    let traffic = Traffic::start(stage)?;
+    stage.end(Signal::SIGKILL)?;
+    for link in earlier::links(&earlier::now(&stage.pins))? {
+        std::fs::remove_file(link)?;
+    }
+    wait::for_true("the stranger to get an answer", wait::PATIENCE, || Ok(traffic.answers() > 0))?;
+    let told = traffic.finish(stage).err().map(|error| error.to_string()).unwrap_or_default();
+    ensure!(told.starts_with("leaked"), "it tells {told:?}");
+    Ok(())
+}
+
+fn closed_moment(stage: &mut Stage) -> Result<()> {
+    stage.start(&[])?;
+    let traffic = Traffic::start(stage)?;
+    stage.admin_ok(&["grants", "flush"])?;
+    stage.expect_tcp(Member::Client, Family::V4, HTTPS, Port::Silent)?;
+    stage.knock(Member::Client, Family::V4, &stage.token()?, "granted")?;
+    let told = traffic.finish(stage).err().map(|error| error.to_string()).unwrap_or_default();
+    ensure!(told.starts_with("granted packets were lost"), "it tells {told:?}");
     Ok(())
 }
 

@@ -58,16 +58,21 @@ impl Traffic {
         Ok(Self { stranger, stream })
     }
 
+    /// Answers that the stranger got so far.
+    pub(crate) fn answers(&self) -> u64 {
+        self.stranger.tried().answers
+    }
+
     /// Ends both, and requires that nothing leaked and nothing was lost.
     pub(crate) fn finish(self, stage: &Stage) -> Result<()> {
         let tried = self.stranger.finish()?;
         let report = self.stream.finish(&stage.net.client)?;
         let Tried { syns, datagrams, answers } = tried;
-        ensure!(syns > 100 && datagrams > 100, "the stranger hardly tried: {tried:?}");
-        ensure!(report.datagrams > 100 && report.bytes > 100_000, "the client hardly sent: {report:?}");
         let Report { lost, foreign, retransmitted, .. } = report;
         ensure!((answers, foreign) == (0, 0), "leaked: {tried:?}, {report:?}");
         ensure!((lost, retransmitted) == (0, 0), "granted packets were lost: {report:?}");
+        ensure!(syns > 100 && datagrams > 100, "the stranger hardly tried: {tried:?}");
+        ensure!(report.datagrams > 100 && report.bytes > 100_000, "the client hardly sent: {report:?}");
         Ok(())
     }
 }

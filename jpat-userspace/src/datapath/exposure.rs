@@ -44,6 +44,12 @@ impl Exposed {
         }
         let (verb, pronoun) = if self.devices.len() == 1 { ("is", "it") } else { ("are", "them") };
         let names = self.devices.join(", ");
+        if self.way == Way::SourceRouting {
+            return format!(
+                "IPv6 source routing is on (seg6_enabled or rpl_seg_enabled) on {names}: packets that it carries reach \
+                 protected ports unjudged"
+            );
+        }
         format!(
             "{names} ({}) {verb} up and not protected: what comes through {pronoun} reaches protected ports unjudged",
             self.way
@@ -85,6 +91,12 @@ pub fn of(devices: &[Device], attached: &BTreeSet<u32>, ipsec: Option<Ipsec>, dr
         };
         Exposed { way: Way::Ipsec(ipsec), devices: Vec::new(), remedy: remedy.to_owned() }
     }));
+    let routing = devices.iter().filter(|device| device.up && device.unpacks_source_routing && !drops_tunnels);
+    let routing: Vec<_> = routing.map(|device| device.name.clone()).collect();
+    if !routing.is_empty() {
+        let remedy = "set listen.tunnels = \"drop\", or net.ipv6.conf.all.seg6_enabled and rpl_seg_enabled to 0";
+        exposure.exposed.push(Exposed { way: Way::SourceRouting, devices: routing, remedy: remedy.to_owned() });
+    }
     exposure
 }
 

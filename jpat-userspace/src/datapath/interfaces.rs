@@ -3,8 +3,9 @@
 mod changes;
 mod layer;
 mod netlink;
+mod source_routing;
 
-use std::{collections::BTreeMap, io};
+use std::{collections::BTreeMap, io, path::Path};
 
 pub use self::{
     changes::{Changes, Told},
@@ -45,6 +46,8 @@ pub struct Device {
     pub port: Option<u16>,
     /// The tunnel is wrapped in UDP once more (FOU, GUE).
     pub is_wrapped: bool,
+    /// It takes packets out of IPv6 segment routing or RPL source routing.
+    pub unpacks_source_routing: bool,
     /// Ids of the XDP programs on it.
     pub xdp_programs: Vec<u32>,
 }
@@ -111,7 +114,9 @@ impl Resolution {
 /// # Errors
 /// What the kernel says; `EAFNOSUPPORT` where a sandbox forbids netlink sockets.
 pub fn list() -> io::Result<Vec<Device>> {
-    netlink::links()
+    let mut devices = netlink::links()?;
+    source_routing::mark(&mut devices, Path::new("/proc/sys/net/ipv6/conf"));
+    Ok(devices)
 }
 
 /// The devices that the patterns name.

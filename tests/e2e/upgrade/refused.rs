@@ -70,10 +70,10 @@ fn damaged(stage: &mut Stage) -> Result<()> {
             without(stage, &now.join(name), |stage| refused(stage, &[name, "missing", "remedy:"]))?;
         }
         // A map that a later build of the same layout would have.
-        fs::rename(now.join("FLOWS"), now.join("FLOWS_TOO"))?;
-        refused(stage, &["FLOWS", "another layout"])?;
-        fs::rename(now.join("FLOWS_TOO"), now.join("FLOWS"))?;
-        Ok(())
+        let more = now.join("FLOWS_TOO");
+        aya::maps::MapData::from_pin(now.join("FLOWS"))?.pin(&more)?;
+        refused(stage, &["FLOWS_TOO", "another layout"])?;
+        Ok(fs::remove_file(&more)?)
     })
 }
 

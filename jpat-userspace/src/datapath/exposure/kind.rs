@@ -48,6 +48,8 @@ pub enum Way {
     Unknown(String),
     /// IPsec, without a device.
     Ipsec(Ipsec),
+    /// IPv6 source routing, on attached devices as well.
+    SourceRouting,
 }
 
 impl Way {
@@ -63,6 +65,7 @@ impl fmt::Display for Way {
             Self::Tunnel { kind, .. } => write!(f, "{kind} tunnel"),
             Self::Unknown(kind) => f.write_str(kind),
             Self::Ipsec(_) => f.write_str("IPsec"),
+            Self::SourceRouting => f.write_str("IPv6 source routing"),
         }
     }
 }

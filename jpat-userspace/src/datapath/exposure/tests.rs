@@ -141,3 +141,12 @@ fn p2_ipsec_raises_an_alarm_without_a_device() {
     assert_eq!(alarm(ipsec(2, 0, 2), true), 0, "ESP is dropped");
     assert_eq!(alarm(ipsec(2, 1, 2), true), 1, "except where it is hidden");
 }
+
+#[test]
+fn p2_source_routing_raises_an_alarm_on_attached_devices_too() {
+    let device = Device { unpacks_source_routing: true, ..device(2, "eth0", None) };
+    let exposed = of(std::slice::from_ref(&device), &[2].into(), None, false).exposed;
+    assert_eq!((exposed.len(), exposed[0].devices.as_slice()), (1, ["eth0".to_owned()].as_slice()));
+    assert!(exposed[0].to_string().contains("tunnels = \"drop\""), "{}", exposed[0]);
+    assert!(of(&[device], &[2].into(), None, true).exposed.is_empty(), "what it carries is dropped as a tunnel");
+}
