@@ -80,12 +80,14 @@ impl Rules {
 }
 
 impl Tables {
-    pub(super) fn new(ebpf: &mut Ebpf) -> Result<Self, DataPathError> {
+    /// Maps that are new hold nothing; of others it is read when it is needed.
+    pub(super) fn new(ebpf: &mut Ebpf, are_new: bool) -> Result<Self, DataPathError> {
         let mut maps = BTreeMap::new();
         for name in map_name::PINNED {
             maps.insert(name, ebpf.take_map(name).ok_or(DataPathError::NoMap(name))?);
         }
-        let mut tables = Self { maps, ports: [None, None], hinted: Hinted::default() };
+        let ports = [(); 2].map(|()| are_new.then(BTreeMap::new));
+        let mut tables = Self { maps, ports, hinted: Hinted::default() };
         tables.restore_hints()?;
         Ok(tables)
     }

@@ -13,19 +13,24 @@ const MANY: u32 = 1_000_000;
 
 struct Bar {
     text: String,
-    limit: f64,
+    /// None where the figure is only shown.
+    limit: Option<f64>,
     /// One figure of each round.
     figures: Vec<f64>,
 }
 
 /// Every bar that the rows allow to judge.
 pub(crate) fn render(figures: &Figures) -> String {
-    let mut text = format!("{:<66}{:>8}{:>24}\n", "", "at most", "median (least, greatest)");
+    let mut text = format!("{:<66}{:>8}{:>26}\n", "", "at most", "median (least, greatest)");
     for bar in bars(figures) {
         let Some(Spread { median, least, greatest }) = Spread::of(bar.figures) else { continue };
-        let verdict = if median <= bar.limit { "met" } else { "MISSED" };
         let spread = format!("{median:.2} ({least:.2}, {greatest:.2})");
-        text += &format!("{:<66}{:>8.2}{spread:>24}  {verdict}\n", bar.text, bar.limit);
+        let (limit, verdict) = match bar.limit {
+            None => (String::new(), ""),
+            Some(limit) if median <= limit => (format!("{limit:.2}"), "  met"),
+            Some(limit) => (format!("{limit:.2}"), "  MISSED"),
+        };
+        text += &format!("{:<66}{limit:>8}{spread:>26}{verdict}\n", bar.text);
     }
     text
 }
@@ -36,25 +41,26 @@ fn bars(figures: &Figures) -> Vec<Bar> {
         let figures = pairs(figures, over, under, mode).map(|(over, under)| over / under).collect();
         bars.push(Bar { text: format!("{text}, {}", name(mode)), limit, figures });
     };
-    ratio("drop / bare XDP_DROP", 1.6, DROP, DROP_FLOOR, Mode::Live);
-    ratio("drop / bare XDP_DROP", 1.6, DROP, DROP_FLOOR, Mode::Plain);
+    ratio("drop / bare XDP_DROP", Some(1.6), DROP, DROP_FLOOR, Mode::Live);
+    // The floor of a plain run is the loop around an empty program: no packet costs so little anywhere.
+    ratio("drop / bare XDP_DROP", None, DROP, DROP_FLOOR, Mode::Plain);
     for rival in rivals::names() {
-        ratio(&format!("drop / {rival}"), 1.0 / 3.0, DROP, rival, Mode::Live);
+        ratio(&format!("drop / {rival}"), Some(1.0 / 3.0), DROP, rival, Mode::Live);
     }
     let [jpat, look_up, base] =
         [Program::Jpat, Program::BareLookup, Program::BarePass].map(|program| varied(program, MANY));
     for mode in Mode::ALL {
-        ratio("grant / bare look-up among 1 M, both behind a random source", 1.2, &jpat, &look_up, mode);
+        ratio("grant / bare look-up among 1 M, both behind a random source", Some(1.2), &jpat, &look_up, mode);
     }
     for mode in Mode::ALL {
         let above = |row| pairs(figures, row, &base, mode).map(|(row, base)| row - base);
         let figures = above(&jpat).zip(above(&look_up)).map(|(jpat, look_up)| jpat / look_up).collect();
         let text = format!("the same, less what making the source costs, {}", name(mode));
-        bars.push(Bar { text, limit: 1.2, figures });
+        bars.push(Bar { text, limit: Some(1.2), figures });
     }
     for mode in Mode::ALL {
         let figures = pairs(figures, FLOW, PASS_FLOOR, mode).map(|(flow, floor)| flow - floor).collect();
-        bars.push(Bar { text: format!("flow - bare XDP_PASS in ns, {}", name(mode)), limit: 60.0, figures });
+        bars.push(Bar { text: format!("flow - bare XDP_PASS in ns, {}", name(mode)), limit: Some(60.0), figures });
     }
     bars
 }
