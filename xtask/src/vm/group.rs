@@ -100,23 +100,6 @@ impl Group {
             Self::Xdp => vec![run("xdp", "--test-threads 1 --skip cost_", 900)],
             Self::Life => LIFE.iter().map(|filter| run("e2e", filter, 600)).collect(),
             Self::Devices => DEVICES.iter().map(|filter| run("e2e", filter, 300)).collect(),
-            Self::Time => "time",
-            Self::Lru => "lru",
-        }
-    }
-
-    fn runs(self) -> Vec<Run> {
-        let run = |program: &str, arguments: &str, seconds| Run {
-            program: program.to_owned(),
-            arguments: arguments.split_whitespace().map(str::to_owned).collect(),
-            bound: Duration::from_secs(seconds),
-        };
-        match self {
-            // Bounds are for a busy host. One at a time: a count takes this process's last descriptor away, a clock is
-            // everybody's, and 5.10 falls into a loop when two threads have the program run at once.
-            Self::Load => vec![run("kernel", "load_ --test-threads 1", 300), run("e2e", "status_and_log_", 120)],
-            Self::Xdp => vec![run("xdp", "--test-threads 1 --skip cost_", 900)],
-            Self::Life => vec![run("e2e", "control_", 180), run("e2e", "p4_ --test-threads 1", 1_200)],
             Self::Time => vec![
                 run("e2e", "p3_a_clock_ --test-threads 1", 600),
                 run("e2e", "p3_no_grant_outlives_ --test-threads 1", 300),
