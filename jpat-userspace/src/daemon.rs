@@ -141,8 +141,16 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
         started,
     );
     let audit = AuditLog::open(&config.audit)?;
-    let mut core =
-        Core { gate, datapath, audit, metrics: Metrics::default(), usable, generation, flows: Flows::default() };
+    let mut core = Core {
+        gate,
+        datapath,
+        audit,
+        metrics: Metrics::default(),
+        usable,
+        generation,
+        flows: Flows::default(),
+        undeleted: Vec::new(),
+    };
     let found = core.datapath.tables().grants()?;
     let rules_now = load::adoption_digests(&config);
     // A grant of a service whose rules changed while no controller ran was never allowed by them.

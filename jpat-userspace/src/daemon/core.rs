@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use jpat_common::{
+    grant::GrantKey,
     reason::DropReason,
     settings::{FLAG_ANY_DESTINATION, MODE_AUDIT, Settings},
 };
@@ -28,6 +29,8 @@ pub(super) struct Core {
     /// Live generation.
     pub(super) generation: u32,
     pub(super) flows: Flows,
+    /// Grants that the map did not let go.
+    pub(super) undeleted: Vec<GrantKey>,
 }
 
 impl Core {
@@ -35,10 +38,13 @@ impl Core {
     /// gone. Returns how many.
     pub(super) fn settle(&mut self) -> usize {
         let mut ending = BTreeSet::new();
+        let mut undeleted = std::mem::take(&mut self.undeleted);
+        undeleted.retain(|key| self.datapath.tables_mut().delete_grant(key).is_err());
         while let Some(command) = self.gate.next_command() {
             match command {
                 Command::Write { key, value, knock } => match self.datapath.tables_mut().write_grant(&key, &value) {
                     Ok(()) => {
+                        undeleted.retain(|other| *other != key);
                         if let Some(accepted) = knock {
                             let took = accepted.received.until(clock::now().boot);
                             self.metrics.granted(accepted.renewed, took);
@@ -51,7 +57,8 @@ impl Core {
                 },
                 Command::Delete { key } => {
                     if let Err(error) = self.datapath.tables_mut().delete_grant(&key) {
-                        tracing::error!("deleting a grant: {error:#}");
+                        tracing::error!("deleting a grant: {error:#}; it is tried again");
+                        undeleted.push(key);
                     }
                 }
                 Command::EndFlows(which) => {
@@ -61,13 +68,29 @@ impl Core {
                     self.generation = generation;
                     if let Err(error) = self.write_settings(|settings| settings.generation = generation) {
                         tracing::error!("raising the generation: {error:#}");
+                        self.empty_maps();
                     }
                 }
                 Command::Refused(refusal) => self.metrics.refused(refusal),
                 Command::Audit(event) => self.audit.write(&event),
             }
         }
+        self.undeleted = undeleted;
         if ending.is_empty() { 0 } else { self.end_flows(&ending) }
+    }
+
+    /// What a flush means where one number cannot say it.
+    fn empty_maps(&mut self) {
+        let tables = self.datapath.tables_mut();
+        let keys: Vec<_> = tables.grants().unwrap_or_default().into_iter().map(|(key, _)| key).collect();
+        for key in keys {
+            if tables.delete_grant(&key).is_err() {
+                self.undeleted.push(key);
+            }
+        }
+        if let Err(error) = self.datapath.tables_mut().end_flows(|_, _| true) {
+            tracing::error!("ending flows: {:#}", anyhow::Error::from(error));
+        }
     }
 
     /// Changes the live settings.

@@ -30,6 +30,8 @@ pub(super) struct Flows {
     closed: BTreeMap<GrantKey, u64>,
     /// Services that had adopted flows when somebody last looked.
     pub(super) adopted: BTreeSet<ServiceId>,
+    /// When connections were adopted last.
+    pub(super) adopted_at: Option<BootTime>,
     /// How many flows there were then.
     pub(super) count: usize,
     /// Something changed that nobody has seen yet.
@@ -77,7 +79,10 @@ impl Core {
                 }
             }
         }
-        self.flows.adopted = adopted;
+        // What was adopted since the look began is not in it.
+        if self.flows.adopted_at.is_none_or(|at| at < began) {
+            self.flows.adopted = adopted;
+        }
         self.flows.count = counts.values().sum();
         self.count(&counts, opened)?;
         self.gate.handle_flows(counts, began);

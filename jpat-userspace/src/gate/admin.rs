@@ -67,6 +67,15 @@ impl Gate {
         Revoked { leases, outlived: self.cut_outlived(outlived, event) }
     }
 
+    /// Ends what is of unknown holders, or of unknown tokens: nothing says that no rule of a changed deny list matches them.
+    pub fn revoke_unknown(&mut self, by: &str, now: Now) {
+        let adopted = Selector { principal: Some(Holder::Adopted.name()), ..Selector::default() };
+        self.revoke(&adopted, by, now);
+        let event = |lease: &Lease| Event { by: Some(by.to_owned()), ..revoked(lease, Revocation::DenyRule, now) };
+        let keys = self.outlived.with_unknown_tokens();
+        self.cut_outlived(keys, event);
+    }
+
     /// Revokes everything at once by raising the generation, which this returns. The program holds every grant and flow
     /// against it, so that nothing need be gone through before all of them have ended.
     pub fn flush(&mut self, by: &str, now: Now) -> u32 {

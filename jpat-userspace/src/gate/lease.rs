@@ -29,7 +29,7 @@ impl Holder {
         Self::Token(token.principal().clone(), token.id().clone())
     }
 
-    fn name(&self) -> String {
+    pub(super) fn name(&self) -> String {
         match self {
             Self::Token(principal, _) => principal.to_string(),
             Self::Admin(name) => name.clone(),

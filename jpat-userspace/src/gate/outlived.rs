@@ -3,7 +3,8 @@
 //! Bounds: no key without flows stays (nor any longer than [`SETTLED`] after its end), so there are at most as many as
 //! `limits.flows`. Of each key the latest token of [`MAX_HOLDERS`] principals is kept, and of all keys as many tokens as
 //! there can be flows. Whoever does not fit makes the key one of unknown holders, which every principal's revocation
-//! ends: that cuts more than was asked for, never less.
+//! ends, or one of unknown tokens, which a revocation by token and a changed deny list end: that cuts more than was asked
+//! for, never less.
 
 use std::collections::BTreeMap;
 
@@ -31,6 +32,8 @@ struct Held {
     ended: BootTime,
     leases: BTreeMap<String, Lease>,
     has_unknown: bool,
+    /// Of a principal that is known, an earlier token is not.
+    has_unknown_token: bool,
 }
 
 impl Outlived {
@@ -44,10 +47,12 @@ impl Outlived {
             ended: now,
             leases: BTreeMap::new(),
             has_unknown: false,
+            has_unknown_token: false,
         });
         held.ended = held.ended.max(now);
         let name = lease.holder_name();
         let replaced = held.leases.remove(&name);
+        held.has_unknown_token |= replaced.as_ref().is_some_and(|old| old.holder != lease.holder);
         self.tokens -= usize::from(replaced.is_some_and(|lease| lease.token.is_some()));
         if held.leases.len() >= MAX_HOLDERS {
             held.has_unknown = true;
@@ -92,10 +97,17 @@ impl Outlived {
     /// The keys that a selector finds.
     pub(super) fn select(&self, selector: &Selector) -> Vec<GrantKey> {
         let is_found = |held: &Held| {
+            let is_unknown = held.has_unknown || (held.has_unknown_token && selector.token_id.is_some());
             held.leases.values().any(|lease| selector.matches(lease))
-                || (held.has_unknown && held.leases.values().any(|lease| selector.matches_place(lease)))
+                || (is_unknown && held.leases.values().any(|lease| selector.matches_place(lease)))
         };
         self.keys.iter().filter(|(_, held)| is_found(held)).map(|(key, _)| *key).collect()
+    }
+
+    /// The keys that a token held of which nothing is known any more.
+    pub(super) fn with_unknown_tokens(&self) -> Vec<GrantKey> {
+        let has_unknown = |held: &Held| held.has_unknown || held.has_unknown_token;
+        self.keys.iter().filter(|(_, held)| has_unknown(held)).map(|(key, _)| *key).collect()
     }
 
     /// Everyone who is known.

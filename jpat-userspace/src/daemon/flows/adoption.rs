@@ -105,6 +105,9 @@ impl Core {
         }
         self.flows.count += adopted.count;
         self.flows.is_stale |= adopted.count > 0;
+        if adopted.count > 0 {
+            self.flows.adopted_at = Some(clock::now().boot);
+        }
         self.datapath.tables_mut().look_up_flows(&self.flows.adopted, prepared)?;
         for view in self.gate.adopt_flows(&counts, services, now) {
             self.audit.write(&Event {

@@ -243,3 +243,28 @@ fn p3_more_holders_than_are_kept_cut_more_and_never_less() {
     host.look();
     assert_eq!(host.revoke(&of("corp:user-0")), found(0, 2), "the second is partly unknown");
 }
+
+#[test]
+fn p3_an_earlier_token_of_the_same_principal_is_not_forgotten() {
+    let two = || {
+        let mut host = Host::outlived("alice", HOME);
+        host.bound(&token("alice", "2", 600), HOME, &[web(30)]).unwrap();
+        host.look();
+        host.sleep(40);
+        host.tick();
+        host.look();
+        assert_eq!((host.open(HOME, &web(0)), host.flows(HOME, &web(0))), (0, 2));
+        host
+    };
+    for (id, expected) in [("1", 1), ("2", 1)] {
+        let mut host = two();
+        let by_token = Selector { token_id: Some(id.to_owned()), ..Selector::default() };
+        assert_eq!(host.revoke(&by_token), found(0, expected), "token {id}");
+        assert_eq!(host.flows(HOME, &web(0)), 0);
+    }
+    let mut host = two();
+    assert_eq!(host.revoke(&of("corp:bob")), found(0, 0), "it is not Bob's");
+    host.gate.revoke_unknown("reload", host.now);
+    host.run();
+    assert_eq!(host.flows(HOME, &web(0)), 0, "a deny list that changed may mean the token that was forgotten");
+}
