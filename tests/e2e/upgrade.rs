@@ -22,12 +22,17 @@ use crate::{
 
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = vec![
-        trial::on("p4_a_hundred_upgrades_leak_nothing_and_lose_nothing", traffic::config, upgrades),
-        trial::on("p4_an_upgrade_killed_at_any_moment_leaks_nothing_and_loses_nothing", traffic::config, killed),
+        trial("p4_a_hundred_upgrades_leak_nothing_and_lose_nothing", upgrades),
+        trial("p4_an_upgrade_killed_at_any_moment_leaks_nothing_and_loses_nothing", killed),
     ];
     trials.extend(interrupted::trials());
     trials.extend(refused::trials());
     trials
+}
+
+/// A trial that goes back to layout 1.
+fn trial(name: impl Into<String>, body: impl FnOnce(&mut Stage) -> Result<()> + Send + 'static) -> Trial {
+    trial::needing(name, earlier::loads, traffic::config, |stage, ()| body(stage))
 }
 
 fn upgrades(stage: &mut Stage) -> Result<()> {

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use aya::{
     Ebpf, EbpfLoader, Pod,
     maps::{Array, HashMap, LpmTrie, Map, MapData, MapInfo, PerCpuArray, PerCpuValues, lpm_trie::Key},
@@ -59,6 +59,16 @@ pub fn links(dir: &Path) -> Result<Vec<PathBuf>> {
     paths.retain(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("link-")));
     paths.sort();
     Ok(paths)
+}
+
+/// Whether the kernel takes the program of layout 1. Its verifier must follow a loop closed by falling through, which
+/// 5.10 and 6.1 refuse, so that nobody has anything to upgrade there.
+///
+/// # Errors
+/// If it does not.
+pub fn loads() -> Result<()> {
+    let mut ebpf = EbpfLoader::new().load(OBJECT)?;
+    program(&mut ebpf)?.load().map_err(|_log| anyhow!("a kernel that takes the program of layout 1"))
 }
 
 /// Puts the program of layout 1 in the place of this version's, with the same rules and grants, and leaves the pins as

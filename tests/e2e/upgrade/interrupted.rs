@@ -21,11 +21,10 @@ use jpat_tests::{
 use libtest_mimic::Trial;
 use nix::sys::signal::Signal;
 
-use super::is_upgraded;
+use super::{is_upgraded, trial};
 use crate::{
     stage::Stage,
-    traffic::{self, PORTS, Traffic},
-    trial,
+    traffic::{PORTS, Traffic},
 };
 
 /// Whose grant is in the layout that is not in force.
@@ -55,11 +54,10 @@ pub(super) fn trials() -> Vec<Trial> {
         (Died::BeforeUnpinning, "before_the_old_maps_were_unpinned"),
         (Died::WhileUnpinning, "while_the_old_maps_were_unpinned"),
     ];
-    let trial = |(died, name)| {
-        let name = format!("p4_an_upgrade_that_died_{name}_is_finished");
-        trial::on(name, traffic::config, move |stage| interrupted(stage, died))
+    let named = |(died, name)| {
+        trial(format!("p4_an_upgrade_that_died_{name}_is_finished"), move |stage| interrupted(stage, died))
     };
-    states.into_iter().map(trial).collect()
+    states.into_iter().map(named).collect()
 }
 
 fn interrupted(stage: &mut Stage, died: Died) -> Result<()> {

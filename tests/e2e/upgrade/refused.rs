@@ -23,7 +23,7 @@ pub(super) fn trials() -> Vec<Trial> {
     vec![
         trial::on("p4_pins_of_a_newer_version_are_refused", traffic::config, newer),
         trial::on("p4_pins_of_an_unknown_version_are_refused", traffic::config, unknown),
-        trial::on("p4_damaged_pins_of_an_older_version_are_refused", traffic::config, damaged_older),
+        super::trial("p4_damaged_pins_of_an_older_version_are_refused", damaged_older),
         trial::on("p4_damaged_pins_are_refused", traffic::config, damaged),
         trial::on("p4_a_program_that_cannot_be_loaded_leaves_the_old_one_at_work", traffic::config, no_privilege),
         trial::on("p4_a_link_that_cannot_be_taken_over_leaves_the_old_rules_in_force", traffic::config, broken_link),
