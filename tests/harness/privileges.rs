@@ -2,6 +2,8 @@
 //! tests are reported as ignored, never as passed.
 
 use anyhow::{Context, Result, anyhow};
+use aya::util::KernelVersion;
+use jpat_common::map_name;
 
 use crate::{bpffs, netns::NetNs};
 
@@ -45,6 +47,21 @@ pub fn ipsec() -> Result<()> {
 pub fn bpftool() -> Result<()> {
     let version = std::process::Command::new("bpftool").arg("version").output().context("no bpftool")?;
     if version.status.success() { Ok(()) } else { Err(anyhow!("bpftool: {}", version.status)) }
+}
+
+/// Tells whether the kernel takes programs for frames of several buffers.
+///
+/// # Errors
+/// That it is too old.
+pub fn several_buffers() -> Result<()> {
+    let is_there = KernelVersion::current().is_ok_and(|current| current >= KernelVersion::new(5, 18, 0));
+    if is_there { Ok(()) } else { Err(anyhow!("needs Linux 5.18: XDP over several buffers")) }
+}
+
+/// The program that a device with an Ethernet header gets on this kernel.
+#[must_use]
+pub fn ethernet_program() -> &'static str {
+    if several_buffers().is_ok() { map_name::PROGRAM_FRAGS } else { map_name::PROGRAM }
 }
 
 /// Whether a missing privilege is a failure.

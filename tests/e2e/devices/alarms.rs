@@ -149,13 +149,14 @@ fn modes(stage: &mut Stage) -> Result<()> {
     stage.start(&[])?;
     let shown = status(stage)?;
     let (eth0, vx0) = (interface(&shown, "eth0").context("eth0")?, interface(&shown, "vx0").context("vx0")?);
-    ensure!(eth0["attach"] == "driver" && eth0["program"] == "jpat_frags" && eth0["why"].is_null(), "{eth0}");
+    let program = privileges::ethernet_program();
+    ensure!(eth0["attach"] == "driver" && eth0["program"] == program && eth0["why"].is_null(), "{eth0}");
     let why = vx0["why"].as_str().unwrap_or_default();
     ensure!(vx0["attach"] == "generic" && why.contains("Operation not supported"), "{vx0}");
     let text = stage.admin_ok(&["status"])?;
-    ensure!(text.contains("interface   vx0 generic jpat_frags (the driver's hook was refused: "), "{text}");
+    ensure!(text.contains(&format!("interface   vx0 generic {program} (the driver's hook was refused: ")), "{text}");
     ensure!(
-        stage.output().contains("attached to vx0 (generic mode, jpat_frags): the driver's hook"),
+        stage.output().contains(&format!("attached to vx0 (generic mode, {program}): the driver's hook")),
         "{}",
         stage.output()
     );

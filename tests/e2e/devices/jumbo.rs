@@ -10,6 +10,7 @@ use aya::{
 use jpat_common::map_name;
 use jpat_tests::{
     network::{Family, Member},
+    privileges,
     probe::{self, Port},
     wire::Tap,
 };
@@ -19,7 +20,7 @@ use serde_json::json;
 
 use super::{interface, status, tell};
 use crate::{
-    config::{Config, DB, HTTPS, UDP, db, web},
+    config::{Config, DB, HTTPS, UDP, db, listen, web},
     stage::{Stage, address},
     trial,
 };
@@ -30,11 +31,40 @@ const DATAGRAM: usize = 8000;
 const TRANSFER: usize = 4 << 20;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    vec![trial::on("p2_jumbo_frames_are_judged_in_the_driver", minutes, jumbo)]
+    vec![
+        trial::needing(
+            "p2_jumbo_frames_are_judged_in_the_driver",
+            privileges::several_buffers,
+            minutes,
+            |stage, ()| jumbo(stage),
+        ),
+        trial::on("p2_jumbo_frames_are_judged_in_the_mode_that_the_kernel_has_for_them", automatic, any_mode),
+    ]
 }
 
 fn minutes() -> Config {
     Config { services: vec![web("60s"), db("60s")], ..Config::default() }
+}
+
+fn automatic() -> Config {
+    Config { listen: listen("\"eth0\"", "auto"), ..minutes() }
+}
+
+/// In the driver, or before Linux 5.18 in the stack, which has them in one piece.
+fn any_mode(stage: &mut Stage) -> Result<()> {
+    stage.net.set_mtu(MTU)?;
+    stage.start(&[])?;
+    let shown = status(stage)?;
+    let eth0 = interface(&shown, "eth0").context("eth0 is not in status")?;
+    let mode = if privileges::several_buffers().is_ok() { "driver" } else { "generic" };
+    ensure!(eth0["attach"] == mode && eth0["program"] == privileges::ethernet_program(), "{eth0}");
+    stage.knock(Member::Client, Family::V4, &stage.token()?, "granted")?;
+    for size in [10, DATAGRAM] {
+        let of = |member| probe::udp_of(stage.net.of(member), address(Family::V4, UDP), size);
+        let found = (of(Member::Stranger)?, of(Member::Client)?);
+        ensure!(found == (Port::Silent, Port::Open), "{size} bytes: {found:?}");
+    }
+    Ok(())
 }
 
 fn jumbo(stage: &mut Stage) -> Result<()> {

@@ -11,7 +11,6 @@ use aya::{
         xdp::XdpLink,
     },
 };
-use jpat_common::map_name;
 use jpat_tests::{
     network::{Family, Member},
     privileges,
@@ -82,7 +81,7 @@ fn switched(stage: &mut Stage) -> Result<()> {
     stage.start(&[])?;
     let before = wait_attached(stage, "eth0")?;
     let mut ebpf = Ebpf::load(OBJECT)?;
-    let other: &mut Xdp = ebpf.program_mut(map_name::PROGRAM_FRAGS).context("no program")?.try_into()?;
+    let other: &mut Xdp = ebpf.program_mut(privileges::ethernet_program()).context("no program")?.try_into()?;
     other.load()?;
     let pin = pins(stage)?.into_iter().find(|pin| pin_name(pin).starts_with("link-")).context("no pinned link")?;
     let link = XdpLink::try_from(FdLink::from(PinnedLink::from_pin(pin)?))?;

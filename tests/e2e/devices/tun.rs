@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use anyhow::{Context, Result, ensure};
 use jpat_tests::{
     network::{Family, Member},
+    privileges,
     probe::Port,
     tun::TunDevice,
     wait::{self, PATIENCE},
@@ -121,6 +122,6 @@ fn tap(stage: &mut Stage) -> Result<()> {
     stage.start(&[])?;
     let shown = status(stage)?;
     let shown = interface(&shown, "tap0").context("tap0 is not in status")?;
-    ensure!(shown["program"] == "jpat_frags", "{shown}");
+    ensure!(shown["program"] == privileges::ethernet_program(), "{shown}");
     Ok(())
 }
