@@ -114,7 +114,7 @@ impl DataPath {
         }
         let mut ebpf = loader.load(object::OBJECT).map_err(DataPathError::load)?;
         let ring = Ring::new(ebpf.take_map(map_name::KNOCKS).ok_or(DataPathError::NoMap(map_name::KNOCKS))?)?;
-        let mut tables = Tables::new(&mut ebpf)?;
+        let mut tables = Tables::new(&mut ebpf, !matches!(origin, Origin::Pinned))?;
         if let Origin::Older(heritage) = &origin {
             heritage.fill(&mut tables)?;
         }

@@ -1,15 +1,10 @@
 //! Connections that outlive their grant: adopted when enforcement begins, removed when they are over, bounded, and ended
 //! by whatever revokes. Nobody but the adopted and the granted gets in.
 
-use std::{
-    net::TcpStream,
-    path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
-    time::Duration,
-};
+mod adoption;
+mod limits;
+
+use std::{net::TcpStream, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use jpat_tests::{
@@ -35,32 +30,14 @@ const ANSWER: Duration = Duration::from_millis(1500);
 const DEAD: Duration = Duration::from_millis(400);
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let mut trials = Vec::new();
-    for sessions in ["keep", "cut"] {
-        let on = |what: &str, mode: &'static str, body: fn(&mut Stage) -> Result<()>| {
-            let config = move || Config { mode, services: both(sessions, "60s"), ..Config::default() };
-            trial::on(format!("p8_connections_that_stand_go_on_{what}_{sessions}"), config, body)
-        };
-        trials.extend([
-            on("at_the_first_start", "enforce", first_start),
-            on("when_the_mode_is_switched", "audit", switched),
-            on("when_a_reload_enforces", "audit", reloaded),
-            on("when_a_restart_enforces", "audit", restarted),
-        ]);
-    }
-    trials.extend([
-        trial::on("p8_no_connection_is_lost_while_the_mode_is_switched", auditing, no_window),
-        trial::on("p2_what_did_not_stand_is_not_adopted", || services("cut", "2s"), not_adopted),
-        trial::on("p3_adopted_connections_are_revoked", Config::default, adopted_revoked),
+    let flows = vec![
         trial::on("p3_idle_and_old_flows_end", idle_and_old, ends),
         trial::on("p3_flows_that_outlived_their_grant_are_revoked", || services("keep", "1s"), outlived),
         trial::on("p3_rules_that_change_end_flows", || services("keep", "1s"), rules_change),
         trial::on("p4_a_flow_goes_on_through_kill_and_restart_after_its_grant", || services("keep", "1s"), restart),
         trial::on("p4_a_forged_fin_ends_no_connection", || services("keep", "1s"), forged),
-        trial::on("flows_that_are_over_leave_the_table", || services("keep", "60s"), over),
-        trial::on("p4_limits_refuse_the_next_connection_and_no_other", limited, limits),
-    ]);
-    trials
+    ];
+    [flows, adoption::trials(), limits::trials()].into_iter().flatten().collect()
 }
 
 fn both(sessions: &str, ttl: &str) -> Vec<String> {
@@ -69,55 +46,6 @@ fn both(sessions: &str, ttl: &str) -> Vec<String> {
 
 fn services(sessions: &str, ttl: &str) -> Config {
     Config { services: both(sessions, ttl), ..Config::default() }
-}
-
-fn auditing() -> Config {
-    Config { mode: "audit", ..Config::default() }
-}
-
-/// Client and stranger, connected over both families to a host that speaks IPv6 and mapped IPv4.
-fn standing(stage: &Stage) -> Result<Vec<(String, TcpStream)>> {
-    let mut standing = Vec::new();
-    for member in [Member::Client, Member::Stranger] {
-        for family in Family::ALL {
-            let stream = probe::connect(stage.net.of(member), address(family, DB))?;
-            standing.push((format!("{member:?} {family:?}"), stream));
-        }
-    }
-    Ok(standing)
-}
-
-fn answer(standing: &mut [(String, TcpStream)]) -> Result<()> {
-    for (who, stream) in standing {
-        ensure!(probe::echo(stream, ANSWER)?, "the connection of {who} was cut");
-    }
-    Ok(())
-}
-
-/// They go on, nobody else gets in, and it is told.
-fn expect_adopted(stage: &mut Stage, mut standing: Vec<(String, TcpStream)>) -> Result<()> {
-    answer(&mut standing)?;
-    for family in Family::ALL {
-        stage.expect_tcp(Member::Stranger, family, DB, Port::Silent)?;
-    }
-    answer(&mut standing)?;
-    expect_flows(stage, 4)?;
-    let list = list(stage)?;
-    ensure!(list["grants"].as_array().is_some_and(Vec::is_empty), "{list}");
-    let outlived = list["outlived"].as_array().context("no list")?;
-    ensure!(outlived.len() == 4, "{list}");
-    ensure!(outlived.iter().all(|entry| entry["principal"] == "adopted" && entry["flows"] == 1), "{list}");
-    let audit = std::fs::read_to_string(stage.path(stage.config.audit))?;
-    ensure!(audit.matches("\"event\":\"adopted\"").count() == 4, "{audit}");
-    // They stay adopted through whatever leaves the rules as they are.
-    stage.config.mode = "enforce";
-    stage.write_config()?;
-    stage.admin_ok(&["reload"])?;
-    answer(&mut standing)?;
-    stage.end(Signal::SIGKILL)?;
-    stage.start(&[])?;
-    answer(&mut standing)?;
-    expect_flows(stage, 4)
 }
 
 fn expect_flows(stage: &Stage, expected: u64) -> Result<()> {
@@ -131,117 +59,6 @@ fn expect_flows(stage: &Stage, expected: u64) -> Result<()> {
 
 fn list(stage: &Stage) -> Result<Value> {
     Ok(serde_json::from_str(&stage.admin_ok(&["grants", "list", "-o", "json"])?)?)
-}
-
-fn first_start(stage: &mut Stage) -> Result<()> {
-    let standing = standing(stage)?;
-    stage.start(&[])?;
-    expect_adopted(stage, standing)
-}
-
-fn switched(stage: &mut Stage) -> Result<()> {
-    stage.start(&[])?;
-    let standing = standing(stage)?;
-    stage.admin_ok(&["mode", "enforce"])?;
-    expect_adopted(stage, standing)
-}
-
-fn enforce(stage: &mut Stage) -> Result<()> {
-    stage.config.mode = "enforce";
-    stage.write_config()
-}
-
-fn reloaded(stage: &mut Stage) -> Result<()> {
-    stage.start(&[])?;
-    let standing = standing(stage)?;
-    enforce(stage)?;
-    stage.admin_ok(&["reload"])?;
-    expect_adopted(stage, standing)
-}
-
-fn restarted(stage: &mut Stage) -> Result<()> {
-    stage.start(&[])?;
-    let standing = standing(stage)?;
-    stage.end(Signal::SIGKILL)?;
-    enforce(stage)?;
-    stage.start(&[])?;
-    expect_adopted(stage, standing)
-}
-
-/// Somebody connects all the time while enforcement begins. Whatever became a connection is one afterwards.
-fn no_window(stage: &mut Stage) -> Result<()> {
-    stage.start(&[])?;
-    let mut lost = 0;
-    let mut made = 0;
-    for _ in 0..5 {
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
-        let (told, connections) = std::sync::mpsc::channel();
-        let thread = stage.net.stranger.thread("connects", move || {
-            while !stopped.load(Relaxed) {
-                if let Ok(stream) = TcpStream::connect_timeout(&address(Family::V4, DB), Duration::from_millis(50)) {
-                    told.send(stream).context("nobody counts")?;
-                }
-            }
-            Ok(())
-        })?;
-        let mut streams: Vec<_> =
-            (0..20).map(|_| connections.recv().context("no connection")).collect::<Result<_>>()?;
-        stage.admin_ok(&["mode", "enforce"])?;
-        stop.store(true, Relaxed);
-        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-        streams.extend(connections.try_iter());
-        made += streams.len();
-        for mut stream in streams {
-            lost += usize::from(!probe::echo(&mut stream, Duration::from_secs(4))?);
-        }
-        stage.expect_tcp(Member::Stranger, Family::V4, DB, Port::Silent)?;
-        stage.admin_ok(&["mode", "audit"])?;
-    }
-    ensure!(lost == 0, "{lost} of {made} connections were lost");
-    Ok(())
-}
-
-/// Enforcement stands already: a connection under a grant ends with it where sessions are cut, also after a restart.
-fn not_adopted(stage: &mut Stage) -> Result<()> {
-    stage.start(&[])?;
-    let token = stage.key.token(&stage.claims_with(json!({ "roles": ["dba"] })))?;
-    for way in [&["mode", "enforce"][..], &["reload"], &[]] {
-        let (_, granted) = stage.knock(Member::Client, Family::V4, &token, "granted")?;
-        let mut stream = probe::connect(&stage.net.client, address(Family::V4, DB))?;
-        ensure!(probe::echo(&mut stream, ANSWER)?, "{way:?}: under its grant");
-        if way.is_empty() {
-            stage.end(Signal::SIGKILL)?;
-            stage.start(&[])?;
-        } else {
-            stage.admin_ok(way)?;
-        }
-        wait::until(granted.after(Duration::from_millis(2_050)));
-        ensure!(!probe::echo(&mut stream, DEAD)?, "{way:?}: it was adopted");
-    }
-    expect_flows(stage, 0)
-}
-
-fn adopted_revoked(stage: &mut Stage) -> Result<()> {
-    for way in [
-        &["grants", "revoke", "--principal", "adopted"][..],
-        &["grants", "revoke", "--source", "192.0.2.66"],
-        &["grants", "revoke", "--service", "db"],
-        &["grants", "flush"],
-    ] {
-        stage.config.mode = "audit";
-        stage.write_config()?;
-        stage.start(&[])?;
-        let mut stream = probe::connect(&stage.net.stranger, address(Family::V4, DB))?;
-        stage.admin_ok(&["mode", "enforce"])?;
-        ensure!(probe::echo(&mut stream, ANSWER)?, "{way:?}: adopted");
-        let told = stage.admin_ok(way)?;
-        ensure!(told.contains("flow"), "{way:?}: {told}");
-        ensure!(!probe::echo(&mut stream, DEAD)?, "{way:?}: it goes on");
-        expect_flows(stage, 0)?;
-        stage.end(Signal::SIGTERM)?;
-    }
-    Ok(())
 }
 
 fn idle_and_old() -> Config {
@@ -349,6 +166,17 @@ fn rules_change(stage: &mut Stage) -> Result<()> {
         stage.admin_ok(&["reload"])?;
         ensure!(!probe::echo(&mut stream, DEAD)?, "{what}: it came back");
     }
+    // Nor where the next reload follows at once.
+    stage.config.services = both("keep", "1s");
+    stage.write_config()?;
+    stage.admin_ok(&["reload"])?;
+    let mut stream = outliving(stage)?;
+    for sessions in ["cut", "keep"] {
+        stage.config.services = both(sessions, "1s");
+        stage.write_config()?;
+        stage.admin_ok(&["reload"])?;
+    }
+    ensure!(!probe::echo(&mut stream, DEAD)?, "cut for a moment, and it came back");
     Ok(())
 }
 
@@ -402,79 +230,5 @@ fn forged(stage: &mut Stage) -> Result<()> {
     wait::until(until);
     expect_flows(stage, 1)?;
     ensure!(probe::echo(&mut stream, ANSWER)?, "the connection was cut");
-    Ok(())
-}
-
-fn over(stage: &mut Stage) -> Result<()> {
-    stage.start(&[])?;
-    let token = stage.key.token(&stage.claims_with(json!({ "roles": ["dba"] })))?;
-    stage.knock(Member::Client, Family::V4, &token, "granted")?;
-    let streams: Vec<_> =
-        (0..5).map(|_| probe::connect(&stage.net.client, address(Family::V4, DB))).collect::<Result<_>>()?;
-    expect_flows(stage, 5)?;
-    let shown = list(stage)?;
-    ensure!(shown["grants"][0]["flows"] == 5, "{shown}");
-    drop(streams);
-    expect_flows(stage, 0)?;
-    // A SYN that nobody confirms: its flow ends after ten seconds.
-    stage.net.client.run(|| {
-        let raw = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::TCP))?;
-        let mut segment = packet::tcp(DB, packet::SYN, &[]);
-        segment[..2].copy_from_slice(&[0xff, 0]);
-        raw.send_to(&segment, &std::net::SocketAddr::new(Member::Host.address(Family::V4), 0).into())?;
-        Ok(())
-    })?;
-    expect_flows(stage, 1)?;
-    expect_flows(stage, 0)
-}
-
-fn limited() -> Config {
-    let rest = "[limits]\nflows = 16\nflows_per_grant = 14\n".to_owned();
-    Config { rest, services: both("keep", "60s"), ..Config::default() }
-}
-
-fn limits(stage: &mut Stage) -> Result<()> {
-    stage.start(&[])?;
-    let token = stage.key.token(&stage.claims_with(json!({ "roles": ["dba"] })))?;
-    let connect = |stage: &Stage, member| probe::connect(stage.net.of(member), address(Family::V4, DB));
-    stage.knock(Member::Client, Family::V4, &token, "granted")?;
-    let mut streams: Vec<_> = (0..12).map(|_| connect(stage, Member::Client)).collect::<Result<_>>()?;
-    expect_flows(stage, 12)?;
-    let quiet = stage.admin_ok(&["status"])?;
-    ensure!(quiet.contains("flows       12 of 16") && !quiet.contains("ALARM       12 of 16 flows"), "{quiet}");
-    streams.extend((0..2).map(|_| connect(stage, Member::Client)).collect::<Result<Vec<_>>>()?);
-    expect_flows(stage, 14)?;
-    let loud = stage.admin_ok(&["status"])?;
-    ensure!(loud.contains("ALARM       14 of 16 flows are in use (`limits.flows`)"), "{loud}");
-    let before = stage.metrics()?.packets("flows_per_grant");
-    stage.expect_tcp(Member::Client, Family::V4, DB, Port::Silent).context("flows_per_grant")?;
-    ensure!(stage.metrics()?.packets("flows_per_grant") > before, "not told as flows_per_grant");
-    ensure!(stage.http_status("/readyz")? == 200, "the map is not full");
-
-    let other = stage.key.token(&stage.claims_with(json!({ "roles": ["dba"], "sub": "employee:bob" })))?;
-    stage.knock(Member::Stranger, Family::V4, &other, "granted")?;
-    streams.extend((0..2).map(|_| connect(stage, Member::Stranger)).collect::<Result<Vec<_>>>()?);
-    expect_flows(stage, 16)?;
-    let before = stage.metrics()?.packets("flows_full");
-    stage.expect_tcp(Member::Stranger, Family::V4, DB, Port::Silent).context("limits.flows")?;
-    ensure!(stage.metrics()?.packets("flows_full") > before, "not told as flows_full");
-    ensure!(stage.http_status("/readyz")? == 503, "the map is full");
-    for stream in &mut streams {
-        ensure!(probe::echo(stream, ANSWER)?, "a connection that stood was cut");
-    }
-    // Room comes back with the connections that end.
-    streams.truncate(10);
-    stage.expect_tcp_soon(Member::Client, Family::V4, DB, Port::Open)?;
-    expect_capacity(stage.path("jpat.toml").as_path(), stage)
-}
-
-/// A pinned map keeps its size; that is said.
-fn expect_capacity(config: &Path, stage: &mut Stage) -> Result<()> {
-    stage.end(Signal::SIGKILL)?;
-    let text = std::fs::read_to_string(config)?.replace("flows = 16", "flows = 32");
-    std::fs::write(config, text)?;
-    stage.start(&[])?;
-    ensure!(stage.output().contains("the pinned flow map holds 16 entries, not the 32"), "{}", stage.output());
-    ensure!(stage.metrics()?.sum("jpat_flows_capacity", &[]) == 16.0, "another capacity");
     Ok(())
 }

@@ -9,6 +9,7 @@ mod bad_input;
 mod commands;
 mod config;
 mod devices;
+mod degraded;
 mod disk;
 mod evasion;
 mod first_run;
@@ -63,6 +64,7 @@ fn main() -> ExitCode {
         reload::trials(),
         audit_mode::trials(),
         trial_run::trials(),
+        degraded::trials(),
         disk::trials(),
         safeguards::trials(),
         robust::trials(),

@@ -1,6 +1,9 @@
 //! Every program of the object loads, and attaches where devices of its kind are.
 
-use std::sync::Mutex;
+use std::sync::{
+    Mutex,
+    atomic::{AtomicU32, Ordering::Relaxed},
+};
 
 use anyhow::{Context, Result, bail, ensure};
 use aya::{
@@ -113,7 +116,8 @@ fn attaches(name: &str, since: (u8, u8), device: &str, mode: XdpMode) -> Result<
     if !is_since(since) {
         return Ok(Outcome::Lacks("needs Linux 5.18 (XDP over several buffers)"));
     }
-    let ns = NetNs::create(&leftovers::prefix(900)).context("a namespace")?;
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let ns = NetNs::create(&leftovers::prefix(NUMBER.fetch_add(1, Relaxed))).context("a namespace")?;
     ns.ip(&format!("{device}\nlink set v0 up"))?;
     let mut object = loaded(name)?;
     ns.run(|| {

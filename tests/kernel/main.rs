@@ -6,7 +6,7 @@
 mod load;
 mod lru;
 
-use std::process::ExitCode;
+use std::{process::ExitCode, sync::OnceLock};
 
 use anyhow::Result;
 use jpat_tests::{leftovers, privileges};
@@ -26,12 +26,11 @@ enum Outcome {
 
 fn trial(name: impl Into<String>, body: impl FnOnce() -> Result<Outcome> + Send + 'static) -> Trial {
     Trial::ignorable_test(name, move || {
-        let ready = privileges::check().and_then(|()| leftovers::clear_dead_runs());
-        if let Err(missing) = ready {
+        if let Err(missing) = privileged() {
             if privileges::required() {
-                return Err(Failed::from(format!("missing here: {missing:#}")));
+                return Err(Failed::from(format!("missing here: {missing}")));
             }
-            return Ok(Completion::ignored_with(format!("{missing:#}")));
+            return Ok(Completion::ignored_with(missing));
         }
         match body() {
             Ok(Outcome::Passed) => Ok(Completion::Completed),
@@ -39,4 +38,13 @@ fn trial(name: impl Into<String>, body: impl FnOnce() -> Result<Outcome> + Send 
             Err(error) => Err(Failed::from(format!("{error:#}"))),
         }
     })
+}
+
+/// Asked once; the first to ask also clears what dead runs left.
+fn privileged() -> Result<(), &'static str> {
+    static CHECKED: OnceLock<Result<(), String>> = OnceLock::new();
+    let checked = CHECKED.get_or_init(|| {
+        privileges::check().and_then(|()| leftovers::clear_dead_runs()).map_err(|error| format!("{error:#}"))
+    });
+    checked.as_ref().copied().map_err(String::as_str)
 }

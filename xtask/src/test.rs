@@ -38,7 +38,7 @@ pub(crate) enum Group {
     Lint,
     /// Tests of the crates, without root.
     Unit,
-    /// The XDP program in the kernel, packet by packet (root).
+    /// The XDP programs in this kernel: loaded, attached, packet by packet; the grant map under renewals (root).
     Bpf,
     /// Client, stranger and host in network namespaces (root).
     E2e,
@@ -88,7 +88,7 @@ impl Group {
         match self {
             Self::Lint => lint::run(tally),
             Self::Unit => unit(tally),
-            Self::Bpf => raised("xdp", tally),
+            Self::Bpf => raised("xdp", tally).and_then(|()| raised("kernel", tally)),
             Self::E2e => raised("e2e", tally),
         }
     }

@@ -45,6 +45,8 @@ impl Programs {
         for name in ["ip", "setpriv"] {
             all.push((name.to_owned(), tools::find(name).with_context(|| format!("there is no `{name}` here"))?));
         }
+        // Tests that need it say so.
+        all.extend(tools::find("bpftool").map(|path| ("bpftool".to_owned(), path)));
         Ok(Self { all })
     }
 
