@@ -161,7 +161,8 @@ fn render(rows: &[Row]) -> String {
             shown(spread(&row.transfer, 1e-6)),
         );
     }
-    text + "per M arrived/s: processor time of one CPU for every million packets per second\n"
+    text + "per M arrived/s: processor time of one CPU for every million packets per second; at low rates most of it\n\
+            wakes the thread, which bare XDP_DROP shows as well\n"
 }
 
 fn thousands(packets: f64) -> String {
