@@ -3,10 +3,10 @@
 
 mod foreign;
 mod order;
+mod pinning;
 mod programs;
 mod refused;
-
-use std::path::Path;
+mod take_over;
 
 use self::programs::Programs;
 pub use self::{
@@ -22,11 +22,7 @@ use super::{
 use crate::config::AttachMode;
 use aya::{
     Ebpf,
-    programs::{
-        Xdp, XdpMode,
-        links::{FdLink, PinnedLink},
-        xdp::XdpLink,
-    },
+    programs::{XdpMode, links::FdLink},
 };
 
 /// Programs, links and their pins.
@@ -108,15 +104,15 @@ impl Attacher {
                 (None, Earlier::Leave | Earlier::TakeOver) => None,
             },
         };
-        let mut held = match standing {
+        let held = match standing {
             Some(held) => held,
             None => self.attach_new(&target, &device, mode)?,
         };
-        if pin {
-            held = self.pin(held)?;
-        }
         let attached = held.attached.clone();
         self.held.push(held);
+        if pin {
+            self.pin(target.ifindex)?;
+        }
         Ok(Answer::Attached(attached))
     }
 
@@ -181,110 +177,12 @@ impl Attacher {
         Ok((link, id))
     }
 
-    /// Switches our own link back to our program. `None` where the link is dead; its pin is removed.
-    fn put_back(&mut self, held: Held, target: &Target) -> Result<Option<Held>, Refused> {
-        let Held { attached, link, is_pinned } = held;
-        let (program, program_id) = self.programs.loaded(&attached.program)?;
-        match switch(program, link, &attached.interface)? {
-            Some(link) => {
-                let interface = target.interface.clone();
-                Ok(Some(Held { attached: Attached { interface, program_id, ..attached }, link, is_pinned }))
-            }
-            None => {
-                self.remove_links(|pinned| pinned == attached.ifindex)?;
-                Ok(None)
-            }
-        }
-    }
-
-    /// Switches an earlier controller's link over. `None` where it is dead, because its device went away; its pin is
-    /// removed.
-    fn take_over(
-        &mut self,
-        target: &Target,
-        mode: AttachMode,
-        path: &Path,
-        hook: Hook,
-    ) -> Result<Option<Held>, Refused> {
-        let interface = target.interface.clone();
-        let link_error = |error: &(dyn std::error::Error + 'static)| Refused::Link {
-            interface: interface.clone(),
-            cause: Cause::of(error),
-        };
-        let link = PinnedLink::from_pin(path).map_err(|error| link_error(&error))?;
-        let name = self.programs.candidates(target.link_layer).first().copied().unwrap_or_default();
-        let (program, program_id) = self.programs.loaded(name)?;
-        let Some(link) = switch(program, FdLink::from(link), &interface)? else {
-            self.remove_links(|pinned| pinned == target.ifindex)?;
-            return Ok(None);
-        };
-        if !device(target)?.xdp_programs.contains(&program_id) {
-            // The index is that of a device in another network namespace, where this link is at work.
-            return Err(Refused::OtherNamespace(path.to_owned()));
-        }
-        let wanted = match (target.link_layer, mode) {
-            (LinkLayer::Ip, _) | (LinkLayer::Ethernet, AttachMode::Generic) => Hook::Generic,
-            (LinkLayer::Ethernet, AttachMode::Auto | AttachMode::Driver) => Hook::Driver,
-        };
-        let why = (hook != wanted).then(|| "as an earlier controller obtained it".to_owned());
-        let attached = Attached {
-            interface,
-            ifindex: target.ifindex,
-            link_layer: target.link_layer,
-            hook,
-            program: name.to_owned(),
-            program_id,
-            why,
-        };
-        Ok(Some(Held { attached, link, is_pinned: true }))
-    }
-
-    fn pin_all(&mut self) -> Result<(), Refused> {
-        let mut result = Ok(());
-        for held in std::mem::take(&mut self.held) {
-            match self.pin(held) {
-                Ok(held) => self.held.push(held),
-                Err(refused) => result = Err(refused),
-            }
-        }
-        result
-    }
-
-    /// Where the pin is refused, the link is gone.
-    fn pin(&self, held: Held) -> Result<Held, Refused> {
-        let path = self.pins.link(held.attached.ifindex, held.attached.hook);
-        if held.is_pinned && path.exists() {
-            return Ok(held);
-        }
-        let refused =
-            |error: &(dyn std::error::Error + 'static)| Refused::Pin { path: path.clone(), cause: Cause::of(error) };
-        self.pins.create().map_err(|error| refused(&error))?;
-        let link = held.link.pin(&path).map_err(|error| refused(&error))?;
-        Ok(Held { link: link.into(), is_pinned: true, ..held })
-    }
-
     fn remove_links(&self, which: impl Fn(u32) -> bool) -> Result<Answer, Refused> {
         let removed = self.pins.remove_links(which);
         removed
             .map(Answer::Released)
             .map_err(|error| Refused::Pin { path: self.pins.directory().to_owned(), cause: Cause::of(&error) })
     }
-}
-
-/// Switches a link to this program in one step; `None` where its device or its attachment is gone.
-fn switch(program: &mut Xdp, link: FdLink, interface: &str) -> Result<Option<FdLink>, Refused> {
-    let refused = |error: &(dyn std::error::Error + 'static)| Refused::Link {
-        interface: interface.to_owned(),
-        cause: Cause::of(error),
-    };
-    let link = XdpLink::try_from(link).map_err(|error| refused(&error))?;
-    let id = match program.attach_to_link(link) {
-        Ok(id) => id,
-        Err(error) if Cause::of(&error).is(&[nix::Error::ENOLINK]) => return Ok(None),
-        Err(error) => return Err(refused(&error)),
-    };
-    let link = program.take_link(id).map_err(|error| refused(&error))?;
-    FdLink::try_from(link).map(Some).map_err(|error| refused(&error))
 }
 
 /// The device as it is now.
