@@ -5,6 +5,8 @@
 //!
 //! Whatever fails leaves in force what was in force. New devices come first, because that can fail. Over the maps of an
 //! earlier controller its devices get the new program next, under the old rules, and then one write switches the rules.
+//! What those rules let in and the new ones may not, grants and flows, ends right before that write, after all else that
+//! can fail; `services.json` calls the new rules settled only once they are in force.
 //! Maps that are new or copied are brought to their rules before a device of an earlier controller sees them.
 
 pub mod cli;
@@ -51,7 +53,7 @@ use crate::{
         error::DataPathError,
         interfaces::Target,
         pins::PinDir,
-        tables::{self, Rules},
+        tables::{self, Prepared, Rules},
     },
     gate::{self, Gate},
     metrics::Metrics,
@@ -170,11 +172,12 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
         openings,
         adoptable,
         config: &config,
+        started,
         is_trial: options.trial.is_some(),
         begins_to_enforce: !was_enforcing && config.mode == Mode::Enforce,
         force: options.force,
     };
-    if let Err(error) = bring_up(runtime.core(), plan, &mut services) {
+    if let Err(error) = bring_up(runtime.core(), &plan, &mut services) {
         if is_first {
             // Nobody would be there to open what this closed.
             runtime.core().datapath.unpin()?;
@@ -199,46 +202,39 @@ struct Plan<'a> {
     /// Services whose rules are those under which an earlier controller let anybody in.
     adoptable: Vec<Opening>,
     config: &'a Config,
+    started: Now,
     is_trial: bool,
     begins_to_enforce: bool,
     force: bool,
 }
 
 /// See the module's order.
-fn bring_up(core: &mut Core, plan: Plan<'_>, services: &mut store::Services) -> anyhow::Result<()> {
-    let Plan { targets, rules, rules_now, openings, adoptable, config, is_trial, begins_to_enforce, force } = plan;
+fn bring_up(core: &mut Core, plan: &Plan<'_>, services: &mut store::Services) -> anyhow::Result<()> {
+    let Plan { targets, rules, openings, config, .. } = plan;
     let (is_shared, older) = (core.datapath.is_shared(), core.datapath.migrated_from());
+    let settled = services.settled();
     let prepared = core.datapath.tables_mut().prepare(rules.clone())?;
-    let switch = || -> anyhow::Result<()> {
-        core.datapath.attach_new(&targets, config.listen.attach)?;
-        if is_shared {
-            adopt(core, &targets, config)?;
-        }
-        // What was not adopted goes before the ports of its service can mean something else.
-        core.settle();
-        let left = core.reconcile_flows(&rules, &adoptable).context("taking flows over")?;
-        if left > 0 {
-            tracing::info!("flows of an earlier controller that go on: {left}");
-        }
-        services.settle(rules_now)?;
-        if begins_to_enforce {
-            core.adopt_or_refuse(&rules, &openings, Some(&prepared), force)?;
-        }
-        core.datapath.tables_mut().look_up_flows(&core.flows.adopted, Some(&prepared))?;
-        Ok(core.datapath.tables_mut().switch(&prepared, mode_number(config.mode), core.generation)?)
-    };
-    if let Err(error) = switch() {
+    if let Err(error) = switch(core, plan, &prepared, services) {
+        put_back(services, settled);
         core.datapath.tables_mut().abandon(prepared)?;
         return Err(error);
     }
-    if begins_to_enforce {
+    if plan.begins_to_enforce {
         // Those that came about between the first look and the switch.
-        core.adopt_or_refuse(&rules, &openings, None, true)?;
+        core.adopt_or_refuse(rules, openings, None, true)?;
     }
-    core.datapath.tables_mut().finish(prepared)?;
+    let mut finished = core.datapath.tables_mut().finish(prepared);
     if !is_shared {
-        adopt(core, &targets, config)?;
+        finished = finished.and_then(|()| adopt(core, targets, config));
+        if let Err(error) = finished {
+            put_back(services, settled);
+            return Err(error.into());
+        }
     }
+    if let Err(error) = services.settle(plan.rules_now.clone()) {
+        tracing::warn!("grants of services that changed will not outlive a restart: {error}");
+    }
+    finished?;
     if let Some(older) = older {
         tracing::info!("layout {older} of an earlier version was taken over, with its grants and counters");
     }
@@ -246,7 +242,7 @@ fn bring_up(core: &mut Core, plan: Plan<'_>, services: &mut store::Services) -> 
     for degraded in core.datapath.degraded() {
         tracing::warn!("{degraded}");
     }
-    if !is_trial {
+    if !plan.is_trial {
         core.datapath.pin().context("pinning")?;
         for ifindex in core.datapath.drop_stale_links()? {
             tracing::warn!("detached from interface {ifindex}: `listen.interfaces` does not name it any more");
@@ -256,6 +252,41 @@ fn bring_up(core: &mut Core, plan: Plan<'_>, services: &mut store::Services) -> 
         }
     }
     Ok(())
+}
+
+/// Brings prepared rules into force in these maps. What can fail comes first; what ends grants and flows, last.
+fn switch(core: &mut Core, plan: &Plan<'_>, prepared: &Prepared, services: &mut store::Services) -> anyhow::Result<()> {
+    let Plan { targets, rules, openings, config, started, .. } = plan;
+    core.datapath.attach_new(targets, config.listen.attach)?;
+    if core.datapath.is_shared() {
+        adopt(core, targets, config)?;
+    }
+    if plan.begins_to_enforce {
+        core.adopt_or_refuse(rules, openings, Some(prepared), plan.force)?;
+    }
+    core.look_up_left(prepared).context("looking for flows")?;
+    let mut changed = services.settled();
+    changed.retain(|name, rules| plan.rules_now.get(name) != Some(rules));
+    services.unsettle(&changed.into_keys().collect())?;
+
+    // What was not adopted goes before the ports of its service can mean something else.
+    core.settle();
+    let left = core.reconcile_flows(rules, &plan.adoptable, started.boot).context("taking flows over")?;
+    if left > 0 {
+        tracing::info!("flows of an earlier controller that go on: {left}");
+    }
+    if plan.begins_to_enforce {
+        // Their connections stand all the same.
+        core.adopt_or_refuse(rules, openings, Some(prepared), true)?;
+    }
+    Ok(core.datapath.tables_mut().switch(prepared, mode_number(config.mode), core.generation)?)
+}
+
+/// The old rules stay in force, and their grants are adopted as before.
+fn put_back(services: &mut store::Services, settled: BTreeMap<String, String>) {
+    if let Err(error) = services.settle(settled) {
+        tracing::error!("grants of services that were to change will not outlive a restart: {error}");
+    }
 }
 
 /// Puts this program in the place of an earlier controller's.

@@ -97,6 +97,13 @@ impl Services {
         self.file.services.get(name).is_some_and(|entry| entry.rules.as_deref() == Some(rules))
     }
 
+    /// The digest of each service whose grants may be adopted: what [`Self::settle`] takes to undo [`Self::unsettle`].
+    #[must_use]
+    pub fn settled(&self) -> BTreeMap<String, String> {
+        let settled = |(name, entry): (&String, &Entry)| Some((name.clone(), entry.rules.clone()?));
+        self.file.services.iter().filter_map(settled).collect()
+    }
+
     /// Forgets the rules of services that are about to change: from here on their grants are not adopted.
     ///
     /// # Errors
@@ -106,20 +113,28 @@ impl Services {
         for (_, entry) in self.file.services.iter_mut().filter(|(name, _)| names.contains(*name)) {
             entry.rules = None;
         }
-        if self.file == before { Ok(()) } else { self.write() }
+        self.write_unless(before)
     }
 
     /// Notes the rules that are in force now, after the grants of others have gone. Services that are not among them
     /// have no grants.
     ///
     /// # Errors
-    /// A file that cannot be written.
+    /// A file that cannot be written; nothing is noted then.
     pub fn settle(&mut self, mut rules: BTreeMap<String, String>) -> Result<(), StoreError> {
         let before = self.file.clone();
         for (name, entry) in &mut self.file.services {
             entry.rules = rules.remove(name);
         }
-        if self.file == before { Ok(()) } else { self.write() }
+        self.write_unless(before)
+    }
+
+    /// Writes what differs from `before`, or goes back to that.
+    fn write_unless(&mut self, before: File) -> Result<(), StoreError> {
+        if self.file == before {
+            return Ok(());
+        }
+        self.write().inspect_err(|_| self.file = before)
     }
 
     fn write(&self) -> Result<(), StoreError> {
@@ -188,6 +203,22 @@ mod tests {
         assert!(!open().is_unchanged("a", "y"));
         open().settle(BTreeMap::new()).unwrap();
         assert!(!open().is_unchanged("a", "x"), "a was away: nothing is known of its grants");
+    }
+
+    #[test]
+    fn p4_rules_that_were_forgotten_for_a_change_that_failed_are_put_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || Services::open(dir.path(), &["a", "b"]).unwrap();
+        open().settle([("a".to_owned(), "x".to_owned()), ("b".to_owned(), "y".to_owned())].into()).unwrap();
+        let mut services = open();
+        let before = services.settled();
+        services.unsettle(&["a".to_owned()].into()).unwrap();
+        assert!(!open().is_unchanged("a", "x") && open().is_unchanged("b", "y"));
+        services.settle(before).unwrap();
+        assert!(open().is_unchanged("a", "x") && open().is_unchanged("b", "y"));
+        fs::create_dir(dir.path().join("services.new")).unwrap();
+        services.unsettle(&["a".to_owned()].into()).unwrap_err();
+        assert!(services.is_unchanged("a", "x") && open().is_unchanged("a", "x"), "nothing is forgotten");
     }
 
     #[test]

@@ -28,6 +28,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial::on("p4_a_restart_that_fails_to_attach_changes_nothing", Config::default, restart_fails),
         trial::on("p4_a_pin_directory_that_was_removed_is_made_again", Config::default, taken_away),
         trial::on("p4_a_reload_on_a_full_disk_changes_nothing", Config::default, full_disk),
+        trial::on("p4_a_restart_on_a_full_disk_cuts_nothing", Config::default, full_disk_restart),
         trial::on("p4_detach_leaves_what_others_pinned", Config::default, others_pins),
         trial::on("p2_grants_of_rules_that_changed_while_nobody_ran_are_not_adopted", Config::default, changed_rules),
     ]
@@ -163,6 +164,27 @@ fn full_disk(stage: &mut Stage) -> Result<()> {
     std::fs::remove_dir(&blocked)?;
     stage.admin_ok(&["reload"])?;
     stage.expect_tcp(Member::Client, Family::V4, HTTPS, Port::Silent)
+}
+
+/// The new file changes the rules of a service with a grant, which cannot be noted.
+fn full_disk_restart(stage: &mut Stage) -> Result<()> {
+    stage.config.services = vec![web("60s"), db("60s")];
+    stage.write_config()?;
+    stage.start(&[])?;
+    stage.knock(Member::Client, Family::V4, &stage.token()?, "granted")?;
+    stage.end(Signal::SIGKILL)?;
+    let blocked = stage.path("state").join("services.new");
+    std::fs::create_dir(&blocked).context("blocking the state file")?;
+    let good = std::fs::read_to_string(stage.path("jpat.toml"))?;
+    std::fs::write(stage.path("jpat.toml"), good.replace("tcp/8443", "tcp/9443"))?;
+    let Ended { status, output } = Process::run(&stage.net.host, "jpatd", stage.jpatd("run")?)?;
+    ensure!(status.code() == Some(1) && output.contains("services.json"), "{status}: {output}");
+    stage.expect_tcp(Member::Client, Family::V4, HTTPS, Port::Open)?;
+    stage.expect_tcp(Member::Stranger, Family::V4, HTTPS, Port::Silent)?;
+    std::fs::remove_dir(&blocked)?;
+    std::fs::write(stage.path("jpat.toml"), good)?;
+    stage.start(&[])?;
+    stage.expect_tcp(Member::Client, Family::V4, HTTPS, Port::Open).context("the grant is adopted")
 }
 
 fn others_pins(stage: &mut Stage) -> Result<()> {

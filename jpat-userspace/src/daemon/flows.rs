@@ -16,7 +16,11 @@ use super::{
 };
 use crate::{
     clock::{self, BootTime},
-    datapath::{error::DataPathError, sock_diag::Sockets, tables::Rules},
+    datapath::{
+        error::DataPathError,
+        sock_diag::Sockets,
+        tables::{Prepared, Rules},
+    },
     gate::FlowsOf,
     verify::Opening,
 };
@@ -179,13 +183,28 @@ impl Core {
         Ok(())
     }
 
+    /// Has the program look for the adopted flows that an earlier controller left, also where `prepared` cuts sessions.
+    /// Ends none.
+    pub(super) fn look_up_left(&mut self, prepared: &Prepared) -> Result<(), DataPathError> {
+        self.flows.closed = self.datapath.tables().flows_closed()?;
+        let flows = self.datapath.flow_reader()?.read(None)?.flows.unwrap_or_default();
+        let adopted = flows.values().filter(|flow| flow.flags & FLAG_ADOPTED != 0).map(|flow| flow.service);
+        self.flows.adopted.extend(adopted);
+        self.datapath.tables_mut().look_up_flows(&self.flows.adopted, Some(prepared))
+    }
+
     /// Takes over what an earlier controller left: flows of `services` go on, as far as `rules` let them; others are
-    /// removed.
-    pub(super) fn reconcile_flows(&mut self, rules: &Rules, services: &[Opening]) -> Result<usize, DataPathError> {
+    /// removed, but for those that were adopted at `since` or later.
+    pub(super) fn reconcile_flows(
+        &mut self,
+        rules: &Rules,
+        services: &[Opening],
+        since: BootTime,
+    ) -> Result<usize, DataPathError> {
         self.set_flow_rules(rules);
         let known: BTreeSet<_> = services.iter().map(|opening| opening.service).collect();
-        self.datapath.tables_mut().end_flows(|_, flow| !known.contains(&flow.service))?;
-        self.flows.closed = self.datapath.tables().flows_closed()?;
+        let is_mine = |flow: &FlowValue| flow.flags & FLAG_ADOPTED != 0 && flow.opened_ns >= since.0;
+        self.datapath.tables_mut().end_flows(|_, flow| !known.contains(&flow.service) && !is_mine(flow))?;
         let began = clock::now();
         let found = self.datapath.flow_reader()?.read(None)?;
         let flows = found.flows.unwrap_or_default();

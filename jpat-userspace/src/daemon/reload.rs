@@ -2,15 +2,11 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use super::{core::Core, load, lockout, mode_number, openings, rules, runtime::Runtime};
+use super::{core::Core, load, lockout, mode_number, openings, put_back, rules, runtime::Runtime};
 use crate::{
     clock,
     config::{Config, Mode},
-    datapath::{
-        error::DataPathError,
-        sock_diag,
-        tables::{Prepared, Rules},
-    },
+    datapath::tables::{Prepared, Rules},
     gate::Selector,
     keyring::{fetch, refresh::is_remote},
     store,
@@ -58,13 +54,18 @@ fn try_reload(runtime: &mut Runtime, process: Option<u32>) -> anyhow::Result<Vec
     let changed = load::rule_digests(&old.config);
     let changed: BTreeSet<_> =
         changed.into_iter().filter(|(name, rules)| rules_now.get(name) != Some(rules)).map(|(name, _)| name).collect();
-    services.unsettle(&changed)?;
-    if config.mode == Mode::Enforce && runtime.core.is_auditing() {
-        sock_diag::tcp().map_err(DataPathError::Sockets)?;
-    }
     let rules = rules(&config, &snapshot.service_ids)?;
     let openings = openings(&config, &snapshot.service_ids);
+    let begins_to_enforce = config.mode == Mode::Enforce && runtime.core.is_auditing();
     let prepared = runtime.core.datapath.tables_mut().prepare(rules.clone())?;
+    let core = &mut runtime.core;
+    let settled = services.settled();
+    let ready = make_ready(core, &prepared, &rules, &openings, begins_to_enforce)
+        .and_then(|()| Ok(services.unsettle(&changed)?));
+    if let Err(error) = ready {
+        core.datapath.tables_mut().abandon(prepared)?;
+        return Err(error);
+    }
 
     // Grants go before the ports of their services can mean something else. Nothing but the switch can fail from here.
     let revoked: BTreeSet<_> = changed.iter().filter_map(|name| old.service_ids.get(name).copied()).collect();
@@ -81,12 +82,18 @@ fn try_reload(runtime: &mut Runtime, process: Option<u32>) -> anyhow::Result<Vec
     runtime.settle();
 
     let core = &mut runtime.core;
-    if let Err(error) = switch(core, &prepared, &rules, &openings, config.mode) {
-        core.datapath.tables_mut().abandon(prepared)?;
-        runtime.core.gate.reload(old.generation, old.config.limits, &BTreeSet::new(), &|_, _| None, now);
-        runtime.snapshots.store(old);
-        return Err(error);
+    if begins_to_enforce {
+        // Connections whose flows have just ended stand all the same.
+        core.adopt_or_refuse(&rules, &openings, Some(&prepared), true)?;
     }
+    if let Err(error) = core.datapath.tables_mut().switch(&prepared, mode_number(config.mode), core.generation) {
+        put_back(&mut services, settled);
+        core.gate.reload(old.generation, old.config.limits, &BTreeSet::new(), &|_, _| None, now);
+        runtime.snapshots.store(old);
+        core.datapath.tables_mut().abandon(prepared)?;
+        return Err(error.into());
+    }
+    follow_switch(core, &rules, &openings, begins_to_enforce);
     let mut notes = notes;
     if let Err(error) = runtime.core.datapath.tables_mut().finish(prepared) {
         notes.push(format!("left over from the old configuration: {error}"));
@@ -101,25 +108,32 @@ fn try_reload(runtime: &mut Runtime, process: Option<u32>) -> anyhow::Result<Vec
     Ok(warnings.iter().map(ToString::to_string).chain(notes).collect())
 }
 
-/// Brings prepared rules into force. Where enforcement begins with them, the connections that stand go on; where
-/// sessions were kept and are not any more, theirs end.
-fn switch(core: &mut Core, prepared: &Prepared, rules: &Rules, openings: &[Opening], mode: Mode) -> anyhow::Result<()> {
-    let begins_to_enforce = mode == Mode::Enforce && core.is_auditing();
+/// What can fail before prepared rules come into force, and ends nothing. Where enforcement begins with them, the
+/// connections that stand go on.
+fn make_ready(
+    core: &mut Core,
+    prepared: &Prepared,
+    rules: &Rules,
+    openings: &[Opening],
+    begins_to_enforce: bool,
+) -> anyhow::Result<()> {
     if begins_to_enforce {
         core.adopt_or_refuse(rules, openings, Some(prepared), false)?;
     }
-    core.datapath.tables_mut().look_up_flows(&core.flows.adopted, Some(prepared))?;
-    core.datapath.tables_mut().switch(prepared, mode_number(mode), core.generation)?;
-    if begins_to_enforce {
-        // Those that came about between the first look and the switch.
-        core.adopt_or_refuse(rules, openings, None, true)?;
+    Ok(core.datapath.tables_mut().look_up_flows(&core.flows.adopted, Some(prepared))?)
+}
+
+/// What follows from rules that are in force now: where sessions were kept and are not any more, theirs end.
+fn follow_switch(core: &mut Core, rules: &Rules, openings: &[Opening], begins_to_enforce: bool) {
+    // Those that came about between the last look and the switch.
+    if begins_to_enforce && let Err(error) = core.adopt_or_refuse(rules, openings, None, true) {
+        tracing::error!("{error:#}");
     }
     core.set_flow_rules(rules);
     // The program refuses them from the switch on; this keeps a later reload from reviving them.
     if let Err(error) = core.end_cut_flows() {
         tracing::error!("ending flows: {:#}", anyhow::Error::from(error));
     }
-    Ok(())
 }
 
 /// A key that needs a restart and differs.
