@@ -7,7 +7,6 @@ use crate::{
     clock,
     config::{Config, Mode},
     datapath::tables::{Prepared, Rules},
-    gate::Selector,
     keyring::{fetch, refresh::is_remote},
     store,
     verify::Opening,
@@ -75,9 +74,7 @@ fn try_reload(runtime: &mut Runtime, process: Option<u32>) -> anyhow::Result<Vec
     let denied = |token: &_, source| policy.denies(token, source, now).map(ToOwned::to_owned);
     runtime.core.gate.reload(generation, limits, &revoked, &denied, now);
     if old.config.deny != config.deny {
-        // Of whom they are is not known, so nothing says that no rule matches them.
-        let adopted = Selector { principal: Some("adopted".to_owned()), ..Selector::default() };
-        runtime.core.gate.revoke(&adopted, "reload", now);
+        runtime.core.gate.revoke_unknown("reload", now);
     }
     runtime.settle();
 
