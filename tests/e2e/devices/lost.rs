@@ -39,6 +39,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         ),
         trial::on("p4_a_link_that_somebody_switched_over_is_switched_back_in_one_step", || on("\"eth0\""), switched),
         trial::on("p4_pins_that_somebody_removed_are_made_again_and_nothing_opens", minutes, unpinned),
+        trial::on("p4_a_link_that_cannot_be_pinned_stays_at_work", minutes, unpinnable),
     ]
 }
 
@@ -109,6 +110,30 @@ fn unpinned(stage: &mut Stage) -> Result<()> {
     stage.end(Signal::SIGKILL)?;
     stage.expect_tcp(Member::Stranger, Family::V4, HTTPS, Port::Silent).context("after the controller's death")?;
     stage.start(&[])?;
+    let (asked, answered) = leak.finish()?;
+    ensure!(asked > 50 && answered == 0, "{answered} of {asked} packets leaked");
+    Ok(())
+}
+
+/// Its place is taken, and nothing but the controller holds it.
+fn unpinnable(stage: &mut Stage) -> Result<()> {
+    stage.start(&[])?;
+    stage.knock(Member::Client, Family::V4, &stage.token()?, "granted")?;
+    let leak = Leak::watch(&stage.net.stranger, address(Family::V4, UDP))?;
+    let now = jpat_tests::earlier::now(&stage.pins);
+    let link = jpat_tests::earlier::links(&now)?.pop().context("no link")?;
+    // A name that leads nowhere is no pin, and there is no room for one. It comes in one step, or the controller is first.
+    let taken = now.join("link-999999-taken");
+    std::os::unix::fs::symlink(now.join("nowhere"), &taken)?;
+    std::fs::rename(&taken, &link)?;
+    super::wait_alarm(stage, "link-", true)?;
+    stage.expect_tcp(Member::Client, Family::V4, HTTPS, Port::Open).context("a live grant")?;
+    stage.expect_tcp(Member::Stranger, Family::V4, HTTPS, Port::Silent)?;
+    std::fs::remove_file(&link)?;
+    wait::for_true("the pin to be made", PATIENCE, || Ok(link.is_file() && status(stage)?["pinned"] == true))?;
+    super::wait_alarm(stage, "link-", false)?;
+    stage.end(Signal::SIGKILL)?;
+    stage.expect_tcp(Member::Stranger, Family::V4, HTTPS, Port::Silent).context("after the controller's death")?;
     let (asked, answered) = leak.finish()?;
     ensure!(asked > 50 && answered == 0, "{answered} of {asked} packets leaked");
     Ok(())
