@@ -145,11 +145,11 @@ fn stopped(stage: &mut Stage) -> Result<()> {
     // A stopped controller is one: nobody takes its place meanwhile.
     let ended = Process::run(&stage.net.host, "second jpatd", stage.jpatd("run")?)?;
     ensure!(ended.status.code() == Some(1) && ended.output.contains("at work on"), "{}", ended.output);
-    ensure!(probe::echo(&mut standing, probe::SILENCE)?, "the standing connection was cut");
+    ensure!(probe::echo(&mut standing, probe::silence())?, "the standing connection was cut");
     stage.signal(Signal::SIGCONT)?;
     stage.knock(Member::Client, Family::V4, &both()?, "granted").context("a knock after SIGCONT")?;
     stage.expect_tcp(Member::Client, Family::V4, HTTPS, Port::Open)?;
-    ensure!(probe::echo(&mut standing, probe::SILENCE)?, "the standing connection was cut after SIGCONT");
+    ensure!(probe::echo(&mut standing, probe::silence())?, "the standing connection was cut after SIGCONT");
     Ok(())
 }
 

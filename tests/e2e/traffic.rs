@@ -6,6 +6,7 @@ use jpat_tests::{
     network::{Family, Member},
     stranger::{Stranger, Tried},
     stream::{Report, Route, Stream},
+    wait,
 };
 use serde_json::json;
 
@@ -70,7 +71,9 @@ impl Traffic {
         let Tried { syns, datagrams, answers } = tried;
         let Report { lost, foreign, retransmitted, .. } = report;
         ensure!((answers, foreign) == (0, 0), "leaked: {tried:?}, {report:?}");
-        ensure!((lost, retransmitted) == (0, 0), "granted packets were lost: {report:?}");
+        // On a machine that is slower than others TCP also sends again what was only late. Each datagram is counted.
+        let sent_again = if wait::slowness() == 1 { retransmitted } else { 0 };
+        ensure!((lost, sent_again) == (0, 0), "granted packets were lost: {report:?}");
         ensure!(syns > 100 && datagrams > 100, "the stranger hardly tried: {tried:?}");
         ensure!(report.datagrams > 100 && report.bytes > 100_000, "the client hardly sent: {report:?}");
         Ok(())

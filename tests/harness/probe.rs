@@ -10,10 +10,16 @@ use std::{
 use anyhow::{Context, Result, bail};
 use rustls::{ClientConnection, StreamOwned, pki_types::ServerName};
 
-use crate::{https, netns::NetNs};
+use crate::{https, netns::NetNs, wait};
 
 /// How long a probe waits before it calls a port silent. Answers in the namespaces take well under a millisecond.
 pub const SILENCE: Duration = Duration::from_millis(400);
+
+/// [`SILENCE`], longer on a machine that is slower than others.
+#[must_use]
+pub fn silence() -> Duration {
+    SILENCE * wait::slowness()
+}
 
 /// What a port did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -31,7 +37,7 @@ pub enum Port {
 /// # Errors
 /// For anything but an answer, silence or refusal.
 pub fn tcp(ns: &NetNs, to: SocketAddr) -> Result<Port> {
-    ns.run(|| verdict(TcpStream::connect_timeout(&to, SILENCE).map(drop)))
+    ns.run(|| verdict(TcpStream::connect_timeout(&to, silence()).map(drop)))
         .with_context(|| format!("connect to {to} from {}", ns.name()))
 }
 
@@ -50,7 +56,7 @@ pub fn udp(ns: &NetNs, to: SocketAddr) -> Result<Port> {
 pub fn udp_of(ns: &NetNs, to: SocketAddr, size: usize) -> Result<Port> {
     ns.run(|| {
         let (socket, question) = (udp_socket(to)?, vec![b'?'; size]);
-        socket.set_read_timeout(Some(SILENCE))?;
+        socket.set_read_timeout(Some(silence()))?;
         let mut answer = vec![0; size + 1];
         let exchange = socket.send(&question).and_then(|_sent| socket.recv(&mut answer));
         match exchange {
@@ -67,7 +73,7 @@ pub fn udp_of(ns: &NetNs, to: SocketAddr, size: usize) -> Result<Port> {
 /// If the port refuses, or the exchange fails half way.
 pub fn https_get(ns: &NetNs, to: SocketAddr) -> Result<Option<String>> {
     ns.run(|| {
-        let stream = match TcpStream::connect_timeout(&to, SILENCE) {
+        let stream = match TcpStream::connect_timeout(&to, silence()) {
             Err(error) if error.kind() == ErrorKind::TimedOut => return Ok(None),
             other => other?,
         };

@@ -11,7 +11,7 @@ use tappers::{Interface, linux::Tun};
 use crate::{
     netns::NetNs,
     packet::{self, CLIENT_PORT, SYN, TCP, UDP},
-    probe::{Port, SILENCE},
+    probe::{self, Port},
     wait,
 };
 
@@ -92,7 +92,7 @@ impl TunDevice {
 
     /// The first segment that comes from that port, without its IP header.
     fn answer(&self, protocol: u8, port: u16) -> Result<Option<Vec<u8>>> {
-        let deadline = wait::now().after(SILENCE);
+        let deadline = wait::now().after(probe::silence());
         while wait::now() < deadline {
             let Some(packet) = self.receive()? else {
                 std::thread::sleep(std::time::Duration::from_millis(1));

@@ -21,7 +21,8 @@ pub fn until(moment: BootTime) {
 
 /// How many times slower than other machines this one is: `JPAT_SLOWNESS`, which an emulated machine sets. It lengthens
 /// waits for what must come true, and so decides no verdict.
-fn slowness() -> u32 {
+#[must_use]
+pub fn slowness() -> u32 {
     std::env::var("JPAT_SLOWNESS").ok().and_then(|times| times.parse().ok()).unwrap_or(1)
 }
 
