@@ -77,7 +77,7 @@ fn expect_closed(stage: &Stage, address: impl Into<IpAddr>) -> Result<()> {
     wait::for_true(&format!("tcp/{FREE} on {address}"), PATIENCE, || Ok(tcp(stage, address, FREE)? == Port::Open))?;
     // An address that is as new as its device is followed in a moment of its own.
     let found = || anyhow::Ok((tcp(stage, address, HTTPS)?, udp(stage, address)?));
-    wait::for_true(&format!("{address} to be closed"), WINDOW, || Ok(found()? == (Port::Silent, Port::Silent)))?;
+    wait::for_true(&format!("{address} to be closed"), PATIENCE, || Ok(found()? == (Port::Silent, Port::Silent)))?;
     let found = found()?;
     ensure!(found == (Port::Silent, Port::Silent), "the stranger finds {found:?} on {address}");
     Ok(())

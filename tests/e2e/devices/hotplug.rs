@@ -217,6 +217,8 @@ fn in_a_trial(stage: &mut Stage) -> Result<()> {
     let new = wait_attached(stage, "new0")?;
     stage.admin_ok(&["confirm"])?;
     ensure!(pinned(stage, new.index)?, "not pinned by the confirmation");
+    // Nobody follows a new address once the controller is dead.
+    expect_closed(stage, host(1))?;
     stage.end(Signal::SIGKILL)?;
     expect_closed(stage, host(1))
 }
