@@ -127,7 +127,7 @@ impl DataPathError {
 }
 
 /// The I/O error behind `error`, where it is one of permission. EACCES is the verifier's.
-fn permission(error: &(dyn std::error::Error + 'static)) -> Option<io::Error> {
+pub(super) fn permission(error: &(dyn std::error::Error + 'static)) -> Option<io::Error> {
     os_error(error).filter(|code| *code == nix::Error::EPERM as i32).map(io::Error::from_raw_os_error)
 }
 

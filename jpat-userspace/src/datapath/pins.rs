@@ -16,7 +16,11 @@ use jpat_common::{ABI_VERSION, map_name};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
 use self::names::{entries, is_link, is_map, link_name, links_in, version_number};
-use super::{attach::Hook, error::DataPathError, tables};
+use super::{
+    attach::Hook,
+    error::{self, DataPathError},
+    tables,
+};
 
 /// The pin directory of one instance and ABI version.
 #[derive(Clone, Debug)]
@@ -271,11 +275,19 @@ fn is_mount_root(dir: &Path) -> bool {
 /// Compares the maps in a directory with what they must look like.
 ///
 /// # Errors
-/// [`DataPathError::Layout`], also for a map that is missing, and for a pin that is neither wanted nor a link.
+/// [`DataPathError::Layout`], also for a map that is missing, and for a pin that is neither wanted nor a link;
+/// [`DataPathError::Privilege`].
 pub(super) fn check_layout(dir: &Path, maps: &[(&'static str, String)]) -> Result<(), DataPathError> {
     for (name, wanted) in maps {
         let path = dir.join(name);
-        let found = MapInfo::from_pin(&path).map_or_else(|_| "missing".to_owned(), |info| tables::describe(&info));
+        let found = match MapInfo::from_pin(&path) {
+            Ok(info) => tables::describe(&info),
+            // Before Linux 5.19 nobody opens a pin without CAP_BPF, and that says nothing about the layout.
+            Err(error) => match error::permission(&error) {
+                Some(refused) => return Err(DataPathError::Privilege(refused)),
+                None => "missing".to_owned(),
+            },
+        };
         if found != *wanted {
             return Err(DataPathError::Layout { path, found, wanted: wanted.clone() });
         }

@@ -15,7 +15,7 @@ use nix::sys::signal::Signal;
 
 use super::{interface, on, status, wait_alarm, wait_attached};
 use crate::{
-    config::{Config, FREE, HTTPS, KNOCK_PORT, UDP, listen},
+    config::{Config, FREE, HTTPS, KNOCK_PORT, UDP, listen, web},
     stage::Stage,
     trial,
 };
@@ -28,8 +28,8 @@ const V6: (IpAddr, IpAddr) = (
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        trial::on("p2_a_tun_device_is_judged", || on("\"eth0\", \"tun0\""), listed),
-        trial::on("p2_a_tun_device_that_appears_is_judged", || on("\"eth0\", \"tun*\""), appears),
+        trial::on("p2_a_tun_device_is_judged", || granting("\"eth0\", \"tun0\""), listed),
+        trial::on("p2_a_tun_device_that_appears_is_judged", || granting("\"eth0\", \"tun*\""), appears),
         trial::on("p2_a_tun_device_in_driver_mode_is_judged_all_the_same", driver, listed),
         trial::on("p2_a_tun_device_that_is_not_listed_is_an_alarm", || on("\"eth0\""), unlisted),
         trial::on("p2_a_tap_device_is_judged_by_the_ethernet_program", || on("\"eth0\", \"tap0\""), tap),
@@ -37,7 +37,12 @@ pub(crate) fn trials() -> Vec<Trial> {
 }
 
 fn driver() -> Config {
-    Config { listen: listen("\"eth0\", \"tun0\"", "driver"), ..Config::default() }
+    Config { listen: listen("\"eth0\", \"tun0\"", "driver"), ..granting("") }
+}
+
+/// A grant outlives a look at each port by each family.
+fn granting(interfaces: &str) -> Config {
+    Config { services: vec![web(&format!("{}s", 2 * wait::slowness()))], ..on(interfaces) }
 }
 
 fn create(stage: &Stage) -> Result<TunDevice> {
