@@ -7,6 +7,8 @@ pub const MAX_PAYLOAD: usize = 1232;
 
 /// The sender used the naked JWS as the datagram.
 pub const FORM_BARE: u8 = 1;
+/// The datagram is a [sealed](crate::sealed) knock whose tag verified.
+pub const FORM_SEALED: u8 = 2;
 
 /// What is known of a knock besides its payload.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -18,7 +20,7 @@ pub struct KnockMeta {
     pub ifindex: u32,
     /// Bytes of payload that are valid in the record.
     pub length: u16,
-    /// Kind of knock ([`FORM_BARE`]).
+    /// Kind of knock ([`FORM_BARE`], [`FORM_SEALED`]).
     pub form: u8,
     /// Zero.
     pub reserved: u8,
@@ -30,8 +32,8 @@ pub struct KnockMeta {
     pub source_port: [u8; 2],
     /// UDP destination port, network order.
     pub destination_port: [u8; 2],
-    /// Zero.
-    pub reserved2: [u8; 4],
+    /// Index of the budget that it was counted under ([`crate::sealed::BUDGETS`]).
+    pub group: u32,
 }
 
 /// A ring record: fixed size, because a reservation's size must be known to the verifier.

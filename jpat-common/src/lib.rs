@@ -14,11 +14,12 @@ pub mod hosts;
 pub mod knock;
 pub mod map_name;
 pub mod reason;
+pub mod sealed;
 pub mod settings;
 
-/// Version of every layout in this crate. It names the pin directory (`abi2`): a controller never uses maps of
+/// Version of every layout in this crate. It names the pin directory (`abi3`): a controller never uses maps of
 /// another version, and migrates what an older one left.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// Implements aya's plain-data marker where a controller asked for it.
 macro_rules! pod {

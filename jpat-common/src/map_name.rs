@@ -9,11 +9,11 @@ pub const PROGRAM_L3: &str = "jpat_l3";
 
 /// LRU hash, [`GrantKey`](crate::grant::GrantKey) to [`GrantValue`](crate::grant::GrantValue).
 pub const GRANTS: &str = "GRANTS";
-/// Array of `u64`: a bit for the keys that can be in [`GRANTS`], by their [hint](crate::hints).
+/// Array of [`Row`](crate::hints::Row): a bit for the keys that can be in [`GRANTS`], by their [hint](crate::hints).
 pub const GRANT_HINTS: &str = "GRANT_HINTS";
 /// Array of one [`Settings`](crate::settings::Settings).
 pub const SETTINGS: &str = "SETTINGS";
-/// Array: [`port_index`](crate::settings::port_index) to `u32` service id, 0 for unprotected.
+/// Array: [`port_row`](crate::settings::port_row) to [`PortRow`](crate::settings::PortRow).
 pub const PORTS: &str = "PORTS";
 /// Array: [`service_index`](crate::settings::service_index) to [`ServiceRule`](crate::settings::ServiceRule).
 pub const SERVICES: &str = "SERVICES";
@@ -32,13 +32,24 @@ pub const FLOWS_OPENED: &str = "FLOWS_OPENED";
 pub const FLOWS_CLOSED: &str = "FLOWS_CLOSED";
 /// Per-CPU array of one `[u64; 2]`: a jiffy, and the boot time that was read in it, nanoseconds. Never pinned.
 pub const CLOCK: &str = "CLOCK";
-/// Ring buffer of [`KnockRecord`](crate::knock::KnockRecord). Never pinned: each program has its own.
+/// Ring buffer of [`KnockRecord`](crate::knock::KnockRecord): sealed knocks. Never pinned: each program has its own.
 pub const KNOCKS: &str = "KNOCKS";
+/// The same for bare knocks, so that they cannot crowd out sealed ones.
+pub const BARE_KNOCKS: &str = "BARE_KNOCKS";
+/// Hash, id of a knock key in network order to [`KnockKey`](crate::sealed::KnockKey). Never pinned: it holds secrets.
+pub const KNOCK_KEYS: &str = "KNOCK_KEYS";
+/// Array of [`Budget`](crate::sealed::Budget). Never pinned.
+pub const BUDGETS: &str = "BUDGETS";
+/// Array of one `u64`: what is to be added to `CLOCK_BOOTTIME` to have `CLOCK_REALTIME`, nanoseconds; 0 while nobody
+/// wrote it. Never pinned.
+pub const WALL_CLOCK: &str = "WALL_CLOCK";
+/// LRU hash, tag of a sealed knock to the boot time at which the ring took it, nanoseconds.
+pub const TAGS: &str = "TAGS";
 /// Per-CPU array: [`counter_index`](crate::reason::counter_index) to `u64` packets.
 pub const COUNTERS: &str = "COUNTERS";
 
 /// The maps that outlive a controller, in the order in which they are opened.
-pub const PINNED: [&str; 12] = [
+pub const PINNED: [&str; 13] = [
     GRANTS,
     GRANT_HINTS,
     FLOWS,
@@ -51,4 +62,5 @@ pub const PINNED: [&str; 12] = [
     DESTINATIONS,
     ALWAYS_ALLOW,
     COUNTERS,
+    TAGS,
 ];

@@ -145,7 +145,7 @@ reasons! {
         FlowsPerGrant = 58, "flows_per_grant";
         /// A knock that was handed to the controller. The datagram itself goes no further.
         KnockQueued = 64, "knock_queued";
-        /// A knock that found its ring full.
+        /// A sealed knock that found its ring full.
         KnockRingFull = 65, "knock_ring_full";
         /// A knock without a payload.
         KnockEmpty = 66, "knock_empty";
@@ -157,6 +157,28 @@ reasons! {
         KnockFragmented = 69, "knock_fragmented";
         /// For the knock port, with a UDP length below 8 bytes or beyond the packet.
         KnockBadLength = 70, "knock_bad_length";
+        /// For the knock port, and it begins as neither form of knock does.
+        KnockNoForm = 71, "knock_no_form";
+        /// A bare knock, and no issuer accepts any.
+        KnockBareRefused = 72, "knock_bare_refused";
+        /// A bare knock beyond `limits.bare_knocks_per_second`.
+        KnockBareBudget = 73, "knock_bare_budget";
+        /// A bare knock that found its ring full.
+        KnockBareRingFull = 74, "knock_bare_ring_full";
+        /// A sealed knock of fewer than 128 bytes, or not a multiple of 8.
+        KnockSealedLength = 75, "knock_sealed_length";
+        /// A sealed knock of another version, or a reply.
+        KnockVersion = 76, "knock_version";
+        /// A sealed knock under a knock key that this host does not have.
+        KnockUnknownKey = 77, "knock_unknown_key";
+        /// A sealed knock whose time is more than 300 seconds from this host's.
+        KnockTime = 78, "knock_time";
+        /// A sealed knock that was here before.
+        KnockTagSeen = 79, "knock_tag_seen";
+        /// A sealed knock whose tag does not verify.
+        KnockBadTag = 80, "knock_bad_tag";
+        /// A sealed knock beyond what its knock key's group may send in a second.
+        KnockBudget = 81, "knock_budget";
     }
 }
 

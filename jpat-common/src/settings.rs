@@ -3,13 +3,19 @@
 //! Ports and services exist twice ("slots"). A reload writes the idle slot and then the settings, whose one slot
 //! number switches all of it at once.
 
-use crate::{addr::Addr, grant::MAX_SERVICES};
+use crate::{
+    addr::Addr,
+    grant::{MAX_SERVICES, ServiceId},
+};
 
 /// Slots of the ports and services tables.
 pub const SLOTS: u32 = 2;
 
+/// Ports in a row of the ports table: wide, so that a slot is read and written in few calls.
+pub const PORTS_PER_ROW: u32 = 4096;
+
 /// Entries of the ports table.
-pub const PORT_ENTRIES: u32 = SLOTS * 2 * 65_536;
+pub const PORT_ROWS: u32 = SLOTS * 2 * 65_536 / PORTS_PER_ROW;
 
 /// Entries of the services table.
 pub const SERVICE_ENTRIES: u32 = SLOTS * MAX_SERVICES;
@@ -26,7 +32,7 @@ pub enum Protocol {
     Udp,
 }
 
-/// Index into the ports table; `port` in host order.
+/// Number of a port in the ports table, counted over all its rows; `port` in host order.
 #[inline(always)]
 #[must_use]
 pub const fn port_index(slot: u32, protocol: Protocol, port: u16) -> u32 {
@@ -35,6 +41,38 @@ pub const fn port_index(slot: u32, protocol: Protocol, port: u16) -> u32 {
         Protocol::Udp => 1,
     };
     ((slot & 1) << 17) | (protocol << 16) | port as u32
+}
+
+/// The row that holds a [`port_index`].
+#[inline(always)]
+#[must_use]
+pub const fn port_row(index: u32) -> u32 {
+    index / PORTS_PER_ROW
+}
+
+/// A row of the ports table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(C, align(8))]
+pub struct PortRow {
+    /// The service that lists each port; 0 for none.
+    pub services: [u8; PORTS_PER_ROW as usize],
+}
+
+impl PortRow {
+    /// A row of ports that no service lists.
+    pub const EMPTY: Self = Self { services: [0; PORTS_PER_ROW as usize] };
+
+    /// The service that lists the port at this [`port_index`], of which this is the row.
+    #[inline(always)]
+    #[must_use]
+    pub const fn service(&self, index: u32) -> ServiceId {
+        self.services[(index % PORTS_PER_ROW) as usize] as ServiceId
+    }
+
+    /// Writes the service of a port. A number that is not below [`MAX_SERVICES`] has none.
+    pub const fn set(&mut self, index: u32, service: ServiceId) {
+        self.services[(index % PORTS_PER_ROW) as usize] = if service < MAX_SERVICES { service as u8 } else { 0 };
+    }
 }
 
 /// Index into the services table.
@@ -111,12 +149,13 @@ pub struct ServiceRule {
 /// Key of the LPM tries after the kernel's own `prefixlen`: the 16-byte address.
 pub type PrefixData = Addr;
 
-crate::pod!(Settings, ServiceRule);
+crate::pod!(Settings, ServiceRule, PortRow);
 
 const _: () = {
     assert!(size_of::<Settings>() == 32 && align_of::<Settings>() == 8);
     assert!(core::mem::offset_of!(Settings, flows_per_grant) == 28);
     assert!(size_of::<ServiceRule>() == 56 && align_of::<ServiceRule>() == 8);
-    assert!(port_index(1, Protocol::Udp, 65_535) == PORT_ENTRIES - 1);
+    assert!(size_of::<PortRow>() == PORTS_PER_ROW as usize && MAX_SERVICES <= 1 << u8::BITS);
+    assert!(port_row(port_index(1, Protocol::Udp, 65_535)) == PORT_ROWS - 1);
     assert!(service_index(1, MAX_SERVICES - 1) == SERVICE_ENTRIES - 1);
 };

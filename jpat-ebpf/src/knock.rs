@@ -2,51 +2,68 @@
 
 use aya_ebpf::maps::ring_buf::RingBufEntry;
 use jpat_common::{
-    knock::{FORM_BARE, KnockMeta, KnockRecord, MAX_PAYLOAD},
+    knock::{KnockMeta, KnockRecord, MAX_PAYLOAD},
     reason::DropReason,
 };
-use jpat_ebpf::{frame::Cursor, parse::Packet, verdict::Verdict};
+use jpat_ebpf::{
+    filter::{Admitted, filter},
+    frame::Cursor,
+    parse::Packet,
+    verdict::Verdict,
+};
 
-use crate::{clock, maps::KNOCKS};
+use crate::{
+    clock,
+    maps::{self, BARE_KNOCKS, KNOCKS, KernelTables},
+};
 
 /// Copied at a time.
 const WORD: usize = 8;
 
-/// Copies a datagram that was judged a knock into the ring, in one piece with where it came from.
+/// Copies a datagram that was judged a knock into its ring, in one piece with where it came from, if the filter admits it.
 #[inline(always)]
 pub(crate) fn queue(packet: &Packet<'_>, ifindex: u32) -> Verdict {
-    let Packet { addresses, segment: datagram, payload, .. } = packet;
-    let length = payload.left();
-    if length > MAX_PAYLOAD {
-        return Verdict::Drop(DropReason::KnockTooLong);
-    }
-    let Some(mut entry) = KNOCKS.reserve::<KnockRecord>(0) else {
-        return Verdict::Drop(DropReason::KnockRingFull);
+    let now_ns = clock::boot_ns();
+    let mut payload = packet.payload;
+    payload.join_ways();
+    let admitted = match filter(payload, now_ns, &KernelTables) {
+        Ok(admitted) => admitted,
+        Err(reason) => return Verdict::Drop(reason),
     };
+    let (ring, full) = match admitted {
+        Admitted::Bare => (&BARE_KNOCKS, DropReason::KnockBareRingFull),
+        Admitted::Sealed { .. } => (&KNOCKS, DropReason::KnockRingFull),
+    };
+    let Some(mut entry) = ring.reserve::<KnockRecord>(0) else {
+        return Verdict::Drop(full);
+    };
+    let Packet { addresses, segment: datagram, .. } = packet;
     let record = entry.as_mut_ptr();
     // SAFETY: the reservation is as large as the record and aligned to its 8 bytes; `meta` is its first field.
     unsafe {
         (&raw mut (*record).meta).write(KnockMeta {
-            received_ns: clock::boot_ns(),
+            received_ns: now_ns,
             ifindex,
-            length: length as u16,
-            form: FORM_BARE,
+            length: payload.left() as u16,
+            form: admitted.form(),
             reserved: 0,
             source: addresses.source(),
             destination: addresses.destination(),
             source_port: datagram.source_port,
             destination_port: datagram.port,
-            reserved2: [0; 4],
+            group: admitted.group(),
         });
     }
-    let mut payload = *payload;
     payload.join_ways();
     if copy(payload, &mut entry).is_none() {
         // The parser found this many bytes in the frame; only the verifier does not know.
         entry.discard(0);
-        return Verdict::Drop(DropReason::KnockEmpty);
+        return Verdict::Drop(DropReason::KnockTooLong);
     }
     entry.submit(0);
+    if let Admitted::Sealed { tag, .. } = admitted {
+        maps::remember(&tag, now_ns);
+    }
     Verdict::Knock
 }
 

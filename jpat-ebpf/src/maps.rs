@@ -13,16 +13,17 @@ use jpat_common::{
     hints,
     hosts::{BUCKETS, Bucket, bucket_index},
     reason::COUNTER_ENTRIES,
-    settings::{MAX_PREFIXES, PORT_ENTRIES, SERVICE_ENTRIES, ServiceRule, Settings},
+    sealed::{self, Budget, KnockKey, MAX_KNOCK_KEYS, WORD},
+    settings::{MAX_PREFIXES, PORT_ROWS, PortRow, SERVICE_ENTRIES, ServiceRule, Settings, port_row},
 };
-use jpat_ebpf::decide::Tables;
+use jpat_ebpf::{decide::Tables, filter::Filter};
 
 use crate::clock;
 
 #[map]
 static GRANTS: LruHashMap<GrantKey, GrantValue> = LruHashMap::with_max_entries(65_536, BPF_F_RDONLY_PROG);
 #[map]
-static GRANT_HINTS: Array<u64> = Array::with_max_entries(hints::WORDS, BPF_F_RDONLY_PROG);
+static GRANT_HINTS: Array<hints::Row> = Array::with_max_entries(hints::ROWS, BPF_F_RDONLY_PROG);
 #[map]
 static FLOWS: HashMap<FlowKey, FlowValue> = HashMap::with_max_entries(65_536, 0);
 #[map]
@@ -32,7 +33,7 @@ static FLOWS_CLOSED: HashMap<GrantKey, u64> = HashMap::with_max_entries(65_536, 
 #[map]
 static SETTINGS: Array<Settings> = Array::with_max_entries(1, 0);
 #[map]
-static PORTS: Array<u32> = Array::with_max_entries(PORT_ENTRIES, 0);
+static PORTS: Array<PortRow> = Array::with_max_entries(PORT_ROWS, 0);
 #[map]
 static SERVICES: Array<ServiceRule> = Array::with_max_entries(SERVICE_ENTRIES, 0);
 #[map]
@@ -45,6 +46,16 @@ static ALWAYS_ALLOW: LpmTrie<Addr, u32> = LpmTrie::with_max_entries(MAX_PREFIXES
 pub(crate) static CLOCK: PerCpuArray<[u64; 2]> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 pub(crate) static KNOCKS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
+#[map]
+pub(crate) static BARE_KNOCKS: RingBuf = RingBuf::with_byte_size(1 << 18, 0);
+#[map]
+static KNOCK_KEYS: HashMap<[u8; 2], KnockKey> = HashMap::with_max_entries(MAX_KNOCK_KEYS, BPF_F_RDONLY_PROG);
+#[map]
+static BUDGETS: Array<Budget> = Array::with_max_entries(sealed::BUDGETS, 0);
+#[map]
+static WALL_CLOCK: Array<u64> = Array::with_max_entries(1, BPF_F_RDONLY_PROG);
+#[map]
+static TAGS: LruHashMap<[u8; WORD], u64> = LruHashMap::with_max_entries(sealed::TAGS, 0);
 #[map]
 pub(crate) static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTER_ENTRIES, 0);
 
@@ -76,7 +87,7 @@ impl Tables for KernelTables {
 
     #[inline(always)]
     fn service(&self, port_index: u32) -> ServiceId {
-        PORTS.get(port_index).copied().unwrap_or(0)
+        PORTS.get(port_row(port_index)).map_or(0, |row| row.service(port_index))
     }
 
     #[inline(always)]
@@ -102,8 +113,8 @@ impl Tables for KernelTables {
     #[inline(always)]
     fn may_have_grant(&self, key: &GrantKey) -> bool {
         let bit = hints::bit(key);
-        // The array has every word; the verifier wants the question.
-        GRANT_HINTS.get(hints::word(bit)).is_none_or(|word| word & hints::mask(bit) != 0)
+        // The array has every row; the verifier wants the question.
+        GRANT_HINTS.get(hints::row(bit)).is_none_or(|row| row[hints::word(bit)] & hints::mask(bit) != 0)
     }
 
     #[inline(always)]
@@ -166,4 +177,43 @@ impl Tables for KernelTables {
     fn now_ns(&self) -> u64 {
         clock::tick_ns()
     }
+}
+
+impl Filter for KernelTables {
+    #[inline(always)]
+    fn knock_key(&self, id: [u8; 2]) -> Option<KnockKey> {
+        // SAFETY: the value is copied out at once. Keys are only ever inserted and deleted while the program runs.
+        unsafe { KNOCK_KEYS.get(&id) }.copied()
+    }
+
+    #[inline(always)]
+    fn wall_offset_ns(&self) -> Option<u64> {
+        WALL_CLOCK.get(0).copied().filter(|offset_ns| *offset_ns != 0)
+    }
+
+    #[inline(always)]
+    fn is_tag_seen(&self, tag: &[u8; WORD]) -> bool {
+        // SAFETY: nothing is read through the pointer.
+        unsafe { TAGS.get(tag) }.is_some()
+    }
+
+    #[inline(always)]
+    fn budget(&self, group: u32) -> Option<Budget> {
+        BUDGETS.get(group).copied()
+    }
+
+    #[inline(always)]
+    fn set_clock(&self, group: u32, next_ns: u64) {
+        if let Some(budget) = BUDGETS.get_ptr_mut(group) {
+            // SAFETY: an aligned word of the map's value, which other CPUs may write as well; the last one wins.
+            unsafe { (&raw mut (*budget).next_ns).write_volatile(next_ns) };
+        }
+    }
+}
+
+/// Remembers the tag of a knock that the ring took.
+#[inline(always)]
+pub(crate) fn remember(tag: &[u8; WORD], now_ns: u64) {
+    // What cannot be remembered here the controller refuses.
+    TAGS.insert(tag, now_ns, u64::from(BPF_ANY)).ok();
 }

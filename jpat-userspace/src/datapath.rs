@@ -66,7 +66,7 @@ enum Origin {
     New,
     /// They are pinned, and programs of an earlier controller may be at work on them.
     Pinned,
-    /// They hold what an older layout left, and no program is at work on them.
+    /// They hold what an older layout left. Its program is at work on those that look the same in both.
     Older(Heritage),
 }
 
@@ -106,7 +106,12 @@ impl DataPath {
                 }
                 (pins.capacity(map_name::GRANTS)?, pins.capacity(map_name::FLOWS)?)
             }
-            Origin::Older(heritage) => (heritage.capacity, request.flows),
+            Origin::Older(heritage) => {
+                for (name, path) in heritage.kept() {
+                    loader.map_pin_path(name, path);
+                }
+                (heritage.capacity, heritage.flow_capacity.unwrap_or(request.flows))
+            }
         };
         loader.map_max_entries(map_name::GRANTS, capacity);
         for name in FLOW_MAPS {
@@ -114,7 +119,7 @@ impl DataPath {
         }
         let mut ebpf = loader.load(object::OBJECT).map_err(DataPathError::load)?;
         let ring = Ring::new(ebpf.take_map(map_name::KNOCKS).ok_or(DataPathError::NoMap(map_name::KNOCKS))?)?;
-        let mut tables = Tables::new(&mut ebpf, !matches!(origin, Origin::Pinned))?;
+        let mut tables = Tables::new(&mut ebpf)?;
         if let Origin::Older(heritage) = &origin {
             heritage.fill(&mut tables)?;
         }

@@ -4,7 +4,8 @@
 //! Each layout pins in a directory of its own. The newest layout that has a link is in force; maps of a layout that has
 //! none are a leftover. An upgrade is, in this order:
 //!
-//! 1. maps are made and filled: settings and grants of the old layout, then the rules of the configuration;
+//! 1. maps are made and filled: settings and grants of the old layout, then the rules of the configuration. Maps that look
+//!    the same in both layouts are not copied: the new program uses the very map of the old one;
 //! 2. they are pinned, which is a leftover until
 //! 3. the pins of all links are moved to the new directory, a rename each. The first one commits: a controller of the old
 //!    layout finds the devices taken from then on, and changes nothing;
@@ -15,6 +16,8 @@
 //! layout in force, and the next start goes on at 3. Grants cannot change in between: only a controller changes them.
 
 mod v1;
+mod v2;
+mod words;
 
 use std::path::{Path, PathBuf};
 
@@ -37,6 +40,8 @@ pub(super) struct Heritage {
     pub(super) dir: PathBuf,
     /// Entries of the grant map.
     pub(super) capacity: u32,
+    /// Entries of the flow map, where there is one.
+    pub(super) flow_capacity: Option<u32>,
     /// Mode, generation and cap; there are no ports under its slot.
     settings: Settings,
     grants: Vec<(GrantKey, GrantValue)>,
@@ -48,6 +53,8 @@ struct Step {
     number: u32,
     /// Its maps and what they look like.
     maps: fn() -> Vec<(&'static str, String)>,
+    /// Those of its maps that this layout goes on with.
+    kept: &'static [&'static str],
     /// Reads what must be there before the first packet is judged.
     read: fn(&Path) -> Result<Found, DataPathError>,
     /// Reads the counters, as late as possible.
@@ -56,6 +63,7 @@ struct Step {
 
 struct Found {
     capacity: u32,
+    flow_capacity: Option<u32>,
     settings: Settings,
     grants: Vec<(GrantKey, GrantValue)>,
 }
@@ -64,7 +72,7 @@ struct Found {
 type Counters = Vec<(u32, PerCpuValues<u64>)>;
 
 /// Every layout that can be taken over.
-const STEPS: [Step; 1] = [v1::STEP];
+const STEPS: [Step; 2] = [v1::STEP, v2::STEP];
 
 /// Whose program is at work.
 pub(super) enum InForce {
@@ -96,8 +104,8 @@ pub(super) fn in_force(pins: &PinDir) -> Result<InForce, DataPathError> {
     }
     let (dir, step) = step_of(Version { number, dir, has_links: true })?;
     check_layout(&dir, &(step.maps)())?;
-    let Found { capacity, settings, grants } = (step.read)(&dir)?;
-    Ok(InForce::Older(Heritage { number, dir, capacity, settings, grants, step }))
+    let Found { capacity, flow_capacity, settings, grants } = (step.read)(&dir)?;
+    Ok(InForce::Older(Heritage { number, dir, capacity, flow_capacity, settings, grants, step }))
 }
 
 fn step_of(version: Version) -> Result<(PathBuf, &'static Step), DataPathError> {
@@ -109,6 +117,11 @@ fn step_of(version: Version) -> Result<(PathBuf, &'static Step), DataPathError> 
 }
 
 impl Heritage {
+    /// Where the old layout has the maps that this one goes on with.
+    pub(super) fn kept(&self) -> impl Iterator<Item = (&'static str, PathBuf)> {
+        self.step.kept.iter().map(|name| (*name, self.dir.join(name)))
+    }
+
     /// Writes settings and grants into maps that no program uses yet.
     pub(super) fn fill(&self, tables: &mut Tables) -> Result<(), DataPathError> {
         tables.write_settings(&self.settings)?;

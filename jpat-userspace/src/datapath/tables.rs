@@ -2,6 +2,7 @@
 
 mod destinations;
 mod hints;
+mod ports;
 mod services;
 
 use std::{
@@ -20,12 +21,12 @@ use ipnet::IpNet;
 use jpat_common::{
     addr::{self, Addr},
     flow::{FlowKey, FlowValue},
-    grant::{GrantKey, GrantValue, ServiceId},
+    grant::{GrantKey, GrantValue},
     hints as grant_hints,
     hosts::{self, Bucket},
     map_name,
     reason::COUNTER_ENTRIES,
-    settings::{self, ServiceRule, Settings},
+    settings::{self, PortRow, ServiceRule, Settings},
 };
 
 pub use self::services::Service;
@@ -35,8 +36,6 @@ use super::{error::DataPathError, pins::PinDir};
 /// The maps that outlive a controller.
 pub struct Tables {
     maps: BTreeMap<&'static str, Map>,
-    /// What the two slots of the ports table hold; `None` until read.
-    ports: [Option<BTreeMap<u32, ServiceId>>; 2],
     hinted: Hinted,
 }
 
@@ -80,14 +79,12 @@ impl Rules {
 }
 
 impl Tables {
-    /// Maps that are new hold nothing; of others it is read when it is needed.
-    pub(super) fn new(ebpf: &mut Ebpf, are_new: bool) -> Result<Self, DataPathError> {
+    pub(super) fn new(ebpf: &mut Ebpf) -> Result<Self, DataPathError> {
         let mut maps = BTreeMap::new();
         for name in map_name::PINNED {
             maps.insert(name, ebpf.take_map(name).ok_or(DataPathError::NoMap(name))?);
         }
-        let ports = [(); 2].map(|()| are_new.then(BTreeMap::new));
-        let mut tables = Self { maps, ports, hinted: Hinted::default() };
+        let mut tables = Self { maps, hinted: Hinted::default() };
         tables.restore_hints()?;
         Ok(tables)
     }
@@ -237,47 +234,6 @@ impl Tables {
         counters.set(index, values, 0).map_err(DataPathError::map(map_name::COUNTERS))
     }
 
-    fn write_ports(&mut self, slot: u32, rules: &Rules) -> Result<(), DataPathError> {
-        let wanted: BTreeMap<u32, ServiceId> = rules
-            .services
-            .iter()
-            .flat_map(|service| service.ports.iter().map(move |range| (service.id, range)))
-            .flat_map(|(id, range)| {
-                (range.first..=range.last).map(move |port| (settings::port_index(slot, range.protocol, port), id))
-            })
-            .collect();
-        let held = match self.ports[slot as usize].take() {
-            Some(held) => held,
-            None => self.read_ports(slot)?,
-        };
-        let mut table: Array<_, u32> =
-            Array::try_from(self.map_mut(map_name::PORTS)?).map_err(DataPathError::map(map_name::PORTS))?;
-        for index in held.keys().filter(|index| !wanted.contains_key(index)) {
-            table.set(*index, 0, 0).map_err(DataPathError::map(map_name::PORTS))?;
-        }
-        for (index, id) in wanted.iter().filter(|(index, id)| held.get(index) != Some(*id)) {
-            table.set(*index, *id, 0).map_err(DataPathError::map(map_name::PORTS))?;
-        }
-        self.ports[slot as usize] = Some(wanted);
-        Ok(())
-    }
-
-    /// What an earlier controller left in a slot.
-    fn read_ports(&self, slot: u32) -> Result<BTreeMap<u32, ServiceId>, DataPathError> {
-        let table: Array<_, u32> =
-            Array::try_from(self.map(map_name::PORTS)?).map_err(DataPathError::map(map_name::PORTS))?;
-        let first = settings::port_index(slot, settings::Protocol::Tcp, 0);
-        let last = settings::port_index(slot, settings::Protocol::Udp, u16::MAX);
-        let mut held = BTreeMap::new();
-        for index in first..=last {
-            let id = table.get(&index, 0).map_err(DataPathError::map(map_name::PORTS))?;
-            if id != 0 {
-                held.insert(index, id);
-            }
-        }
-        Ok(held)
-    }
-
     fn prefixes(&self, name: &'static str) -> Result<BTreeSet<IpNet>, DataPathError> {
         let trie: LpmTrie<_, Addr, u32> = LpmTrie::try_from(self.map(name)?).map_err(DataPathError::map(name))?;
         trie.keys().map(|key| key.map(|key| net(&key))).collect::<Result<_, _>>().map_err(DataPathError::map(name))
@@ -316,12 +272,13 @@ impl Tables {
 pub(super) fn layout(name: &str) -> String {
     let (kind, key, value, entries) = match name {
         map_name::GRANTS => (MapType::LruHash, size_of::<GrantKey>(), size_of::<GrantValue>(), 0),
-        map_name::GRANT_HINTS => (MapType::Array, 4, size_of::<u64>(), grant_hints::WORDS),
+        map_name::GRANT_HINTS => (MapType::Array, 4, size_of::<grant_hints::Row>(), grant_hints::ROWS),
         map_name::FLOWS => (MapType::Hash, size_of::<FlowKey>(), size_of::<FlowValue>(), 0),
         map_name::FLOWS_OPENED | map_name::FLOWS_CLOSED => (MapType::Hash, size_of::<GrantKey>(), size_of::<u64>(), 0),
         map_name::HOSTS => (MapType::Array, 4, size_of::<Bucket>(), hosts::BUCKETS),
         map_name::SETTINGS => (MapType::Array, 4, size_of::<Settings>(), 1),
-        map_name::PORTS => (MapType::Array, 4, size_of::<ServiceId>(), settings::PORT_ENTRIES),
+        map_name::PORTS => (MapType::Array, 4, size_of::<PortRow>(), settings::PORT_ROWS),
+        map_name::TAGS => (MapType::LruHash, 8, size_of::<u64>(), 0),
         map_name::SERVICES => (MapType::Array, 4, size_of::<ServiceRule>(), settings::SERVICE_ENTRIES),
         map_name::COUNTERS => (MapType::PerCpuArray, 4, size_of::<u64>(), COUNTER_ENTRIES),
         _prefixes => (MapType::LpmTrie, size_of::<u32>() + size_of::<Addr>(), size_of::<u32>(), 0),

@@ -7,6 +7,8 @@ use jpat_common::{grant::GrantKey, hints, map_name};
 
 use super::{DataPathError, Tables};
 
+const NONE: hints::Row = [0; 128];
+
 /// The keys in the map, by their bit.
 #[derive(Default)]
 pub(super) struct Hinted(BTreeSet<(u32, GrantKey)>);
@@ -22,16 +24,16 @@ impl Tables {
     pub(super) fn restore_hints(&mut self) -> Result<(), DataPathError> {
         let grants = self.grants()?;
         self.hinted = Hinted(grants.iter().map(|(key, _)| (hints::bit(key), *key)).collect());
-        let mut wanted = vec![0u64; hints::WORDS as usize];
+        let mut wanted = vec![NONE; hints::ROWS as usize];
         for (bit, _) in &self.hinted.0 {
-            if let Some(word) = wanted.get_mut(hints::word(*bit) as usize) {
-                *word |= hints::mask(*bit);
+            if let Some(row) = wanted.get_mut(hints::row(*bit) as usize) {
+                row[hints::word(*bit)] |= hints::mask(*bit);
             }
         }
         let mut table = self.hints_mut()?;
-        for (index, word) in (0..).zip(wanted) {
-            if table.get(&index, 0).map_err(failed)? != word {
-                table.set(index, word, 0).map_err(failed)?;
+        for (index, row) in (0..).zip(wanted) {
+            if table.get(&index, 0).map_err(failed)? != row {
+                table.set(index, row, 0).map_err(failed)?;
             }
         }
         Ok(())
@@ -42,8 +44,9 @@ impl Tables {
         let bit = hints::bit(key);
         if !self.hinted.has(bit) {
             let mut table = self.hints_mut()?;
-            let word = table.get(&hints::word(bit), 0).map_err(failed)?;
-            table.set(hints::word(bit), word | hints::mask(bit), 0).map_err(failed)?;
+            let mut row = table.get(&hints::row(bit), 0).map_err(failed)?;
+            row[hints::word(bit)] |= hints::mask(bit);
+            table.set(hints::row(bit), row, 0).map_err(failed)?;
         }
         self.hinted.0.insert((bit, *key));
         Ok(())
@@ -56,11 +59,12 @@ impl Tables {
             return Ok(());
         }
         let mut table = self.hints_mut()?;
-        let word = table.get(&hints::word(bit), 0).map_err(failed)?;
-        table.set(hints::word(bit), word & !hints::mask(bit), 0).map_err(failed)
+        let mut row = table.get(&hints::row(bit), 0).map_err(failed)?;
+        row[hints::word(bit)] &= !hints::mask(bit);
+        table.set(hints::row(bit), row, 0).map_err(failed)
     }
 
-    fn hints_mut(&mut self) -> Result<Array<&mut MapData, u64>, DataPathError> {
+    fn hints_mut(&mut self) -> Result<Array<&mut MapData, hints::Row>, DataPathError> {
         Array::try_from(self.map_mut(map_name::GRANT_HINTS)?).map_err(failed)
     }
 }
