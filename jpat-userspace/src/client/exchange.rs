@@ -8,7 +8,7 @@ use std::{
 
 use tokio::{net::UdpSocket, time};
 
-use super::{ClientError, SendError, connect, sealed::Sealer, send_error};
+use super::{ClientError, connect, sealed::Sealer, send_error};
 use crate::{
     clock::{self, UnixTime},
     knock::{
