@@ -22,6 +22,7 @@ mod offline;
 mod probes;
 mod reload;
 mod requests;
+mod replies;
 mod runtime;
 mod sources;
 mod sweeper;
