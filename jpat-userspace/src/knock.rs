@@ -14,6 +14,8 @@ pub const MAX_PAYLOAD: usize = jpat_common::knock::MAX_PAYLOAD;
 pub enum Form {
     /// The datagram is the compact JWS.
     Bare,
+    /// The token is sealed to a key of the server (`docs/protocol.md` §5).
+    Sealed,
 }
 
 impl Form {
@@ -22,6 +24,7 @@ impl Form {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Bare => "bare",
+            Self::Sealed => "sealed",
         }
     }
 }
