@@ -43,6 +43,19 @@ impl<'a> Cursor<'a> {
         self.left = forget(self.left);
     }
 
+    /// As [`join_ways`](Self::join_ways), with the frame's bounds read once more, of which the verifier still knows for
+    /// each way how far they were looked at.
+    ///
+    /// # Safety
+    /// They are the same bounds.
+    #[inline(always)]
+    #[must_use]
+    pub unsafe fn read_again(&self, start: *const u8, end: *const u8) -> Self {
+        let mut again = Self { start, end, ..*self };
+        again.join_ways();
+        again
+    }
+
     #[inline(always)]
     const fn at(&self) -> *const u8 {
         self.start.wrapping_add(self.offset)

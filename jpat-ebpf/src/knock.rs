@@ -1,6 +1,6 @@
 //! From the frame to the controller's ring.
 
-use aya_ebpf::maps::ring_buf::RingBufEntry;
+use aya_ebpf::{maps::ring_buf::RingBufEntry, programs::XdpContext};
 use jpat_common::{
     knock::{KnockMeta, KnockRecord, MAX_PAYLOAD},
     reason::DropReason,
@@ -22,10 +22,13 @@ const WORD: usize = 8;
 
 /// Copies a datagram that was judged a knock into its ring, in one piece with where it came from, if the filter admits it.
 #[inline(always)]
-pub(crate) fn queue(packet: &Packet<'_>, ifindex: u32) -> Verdict {
+pub(crate) fn queue(packet: &Packet<'_>, context: &XdpContext) -> Verdict {
     let now_ns = clock::boot_ns();
-    let mut payload = packet.payload;
-    payload.join_ways();
+    // Copied, for pointers into the frame would be four ways through all that follows.
+    let (source, destination) = (packet.addresses.source(), packet.addresses.destination());
+    let Packet { segment: datagram, .. } = packet;
+    // SAFETY: the bounds of the frame do not change during a run.
+    let mut payload = unsafe { packet.payload.read_again(context.data() as *const u8, context.data_end() as *const u8) };
     let admitted = match filter(payload, now_ns, &KernelTables) {
         Ok(admitted) => admitted,
         Err(reason) => return Verdict::Drop(reason),
@@ -37,18 +40,17 @@ pub(crate) fn queue(packet: &Packet<'_>, ifindex: u32) -> Verdict {
     let Some(mut entry) = ring.reserve::<KnockRecord>(0) else {
         return Verdict::Drop(full);
     };
-    let Packet { addresses, segment: datagram, .. } = packet;
     let record = entry.as_mut_ptr();
     // SAFETY: the reservation is as large as the record and aligned to its 8 bytes; `meta` is its first field.
     unsafe {
         (&raw mut (*record).meta).write(KnockMeta {
             received_ns: now_ns,
-            ifindex,
+            ifindex: context.ingress_ifindex() as u32,
             length: payload.left() as u16,
             form: admitted.form(),
             reserved: 0,
-            source: addresses.source(),
-            destination: addresses.destination(),
+            source,
+            destination,
             source_port: datagram.source_port,
             destination_port: datagram.port,
             group: admitted.group(),

@@ -60,7 +60,7 @@ mod program {
         };
         let Decision { service, verdict } = decide(packet, &settings, &KernelTables);
         let verdict = match verdict {
-            Verdict::Knock => knock::queue(packet, context.ingress_ifindex() as u32),
+            Verdict::Knock => knock::queue(packet, context),
             Verdict::Pass(_) | Verdict::Drop(_) => verdict,
         };
         #[cfg(feature = "debug-log")]
