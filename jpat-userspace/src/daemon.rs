@@ -22,6 +22,7 @@ mod offline;
 mod probes;
 mod reload;
 mod requests;
+mod replies;
 mod runtime;
 mod sources;
 mod sweeper;
@@ -51,11 +52,13 @@ use crate::{
     datapath::{
         self, DataPath, addresses,
         error::DataPathError,
+        filter::FilterRules,
         interfaces::Target,
         pins::PinDir,
         tables::{self, Prepared, Rules},
     },
     gate::{self, Gate},
+    knock::Form,
     metrics::Metrics,
     store,
     verify::Opening,
@@ -117,6 +120,8 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
 
     let listeners = Listeners::open(&config.admin).await?;
     let started = clock::now();
+    datapath.filter_mut().write(&filter_rules(&config)).context("filling the knock filter")?;
+    datapath.filter_mut().set_clock(started).context("filling the knock filter")?;
     let settings = datapath.tables().settings()?;
     let generation = settings.generation.max(1);
     let capacity = datapath.capacity();
@@ -191,6 +196,15 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
     }
     drop(locks);
     Ok(end.exit)
+}
+
+/// What knocks must be to reach the controller.
+fn filter_rules(config: &Config) -> FilterRules {
+    let takes_bare = config.issuers.iter().any(|issuer| issuer.accept.contains(&Form::Bare));
+    FilterRules {
+        bare_per_second: if takes_bare { config.limits.bare_per_second } else { 0 },
+        ..FilterRules::default()
+    }
 }
 
 /// What a start brings into force.

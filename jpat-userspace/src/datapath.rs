@@ -9,6 +9,7 @@ pub mod attacher;
 pub mod counters;
 pub mod error;
 pub mod exposure;
+pub mod filter;
 pub mod flows;
 pub mod interfaces;
 pub mod ipsec;
@@ -27,10 +28,11 @@ use self::{
     attach::Attached,
     attacher::{Answer, Attacher, Earlier, Order, Refused},
     error::DataPathError,
+    filter::Filter,
     interfaces::Target,
     migrate::{Heritage, InForce},
     pins::PinDir,
-    ring::Ring,
+    ring::Rings,
     tables::Tables,
 };
 use crate::config::AttachMode;
@@ -54,7 +56,8 @@ pub struct DataPath {
     attacher: Attacher,
     pins: PinDir,
     tables: Tables,
-    ring: Option<Ring>,
+    rings: Option<Rings>,
+    filter: Filter,
     origin: Origin,
     capacity: u32,
     flow_capacity: u32,
@@ -118,13 +121,14 @@ impl DataPath {
             loader.map_max_entries(name, flow_capacity);
         }
         let mut ebpf = loader.load(object::OBJECT).map_err(DataPathError::load)?;
-        let ring = Ring::new(ebpf.take_map(map_name::KNOCKS).ok_or(DataPathError::NoMap(map_name::KNOCKS))?)?;
+        let rings = Rings::new(&mut ebpf)?;
+        let filter = Filter::new(&mut ebpf)?;
         let mut tables = Tables::new(&mut ebpf)?;
         if let Origin::Older(heritage) = &origin {
             heritage.fill(&mut tables)?;
         }
         let attacher = Attacher::new(ebpf, pins.clone())?;
-        Ok(Self { attacher, pins, tables, ring: Some(ring), origin, capacity, flow_capacity })
+        Ok(Self { attacher, pins, tables, rings: Some(rings), filter, origin, capacity, flow_capacity })
     }
 
     /// Whether an earlier controller's maps are in use, or what was in them.
@@ -179,9 +183,14 @@ impl DataPath {
         self.tables.flow_reader(self.flow_capacity)
     }
 
-    /// The knock ring; `None` after the first call.
-    pub const fn take_ring(&mut self) -> Option<Ring> {
-        self.ring.take()
+    /// The knock rings; `None` after the first call.
+    pub const fn take_rings(&mut self) -> Option<Rings> {
+        self.rings.take()
+    }
+
+    /// What knocks must be to reach the rings, for writing.
+    pub const fn filter_mut(&mut self) -> &mut Filter {
+        &mut self.filter
     }
 
     /// What is attached, and how.

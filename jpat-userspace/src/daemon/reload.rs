@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use super::{core::Core, load, lockout, mode_number, openings, put_back, rules, runtime::Runtime};
+use super::{core::Core, filter_rules, load, lockout, mode_number, openings, put_back, rules, runtime::Runtime};
 use crate::{
     clock,
     config::{Config, Mode},
@@ -92,6 +92,9 @@ fn try_reload(runtime: &mut Runtime, process: Option<u32>) -> anyhow::Result<Vec
     }
     follow_switch(core, &rules, &openings, begins_to_enforce);
     let mut notes = notes;
+    if let Err(error) = runtime.core.datapath.filter_mut().write(&filter_rules(&config)) {
+        notes.push(format!("the knock filter is as it was before: {error}"));
+    }
     if let Err(error) = runtime.core.datapath.tables_mut().finish(prepared) {
         notes.push(format!("left over from the old configuration: {error}"));
     }

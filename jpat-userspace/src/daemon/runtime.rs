@@ -52,6 +52,11 @@ pub(super) struct Parts {
     pub(super) started: Now,
 }
 
+/// What a turn at a ring came to.
+struct Taken {
+    is_empty: bool,
+}
+
 /// How the loop ended.
 pub(super) struct End {
     pub(super) exit: ExitCode,
@@ -86,7 +91,8 @@ pub(super) struct Runtime {
 
 /// Where events come from.
 struct Sources {
-    ring: AsyncFd<Ring>,
+    sealed: AsyncFd<Ring>,
+    bare: AsyncFd<Ring>,
     addresses: AsyncFd<addresses::Changes>,
     devices: AsyncFd<interfaces::Changes>,
     done: mpsc::UnboundedReceiver<Done>,
@@ -101,7 +107,7 @@ impl Runtime {
     pub(super) fn prepare(parts: Parts) -> anyhow::Result<Starting> {
         let Parts { options, snapshot, mut core, listeners, signals, started } = parts;
         let config = Arc::clone(&snapshot.config);
-        let ring = core.datapath.take_ring().context("the knock ring was taken before")?;
+        let rings = core.datapath.take_rings().context("the knock rings were taken before")?;
         let snapshots = Arc::new(ArcSwap::from_pointee(snapshot));
         let (workers, done) =
             Workers::start(config.limits.workers, &snapshots).context("starting verification threads")?;
@@ -117,7 +123,8 @@ impl Runtime {
             tokio::spawn(metrics::server::serve(metrics, probe));
         }
         let sources = Sources {
-            ring: readable(ring).context("watching the knock ring")?,
+            sealed: readable(rings.sealed).context("watching the ring of sealed knocks")?,
+            bare: readable(rings.bare).context("watching the ring of bare knocks")?,
             addresses: readable(addresses::Changes::subscribe()?).context("watching this host's addresses")?,
             devices: interfaces::Changes::subscribe().and_then(readable).context("watching this host's devices")?,
             done,
@@ -202,16 +209,15 @@ impl Runtime {
                 Some(probe) = sources.probes.recv() => self.on_probe(probe),
                 Some(fetched) = sources.fetched.recv() => self.on_fetched(fetched),
                 Some(swept) = sources.swept.recv() => self.on_swept(swept),
-                guard = sources.ring.readable_mut() => {
-                    let mut guard = guard.context("the knock ring")?;
-                    let mut taken = 0;
-                    while taken < BATCH && let Some(datagram) = guard.get_inner_mut().next_knock() {
-                        taken += 1;
-                        if let Some(job) = self.core.gate.admit(&datagram, clock::now()) {
-                            self.verify(job);
-                        }
+                guard = sources.sealed.readable_mut() => {
+                    let mut guard = guard.context("the ring of sealed knocks")?;
+                    if self.take_batch(guard.get_inner_mut()).is_empty {
+                        guard.clear_ready();
                     }
-                    if taken < BATCH {
+                }
+                guard = sources.bare.readable_mut() => {
+                    let mut guard = guard.context("the ring of bare knocks")?;
+                    if self.take_batch(guard.get_inner_mut()).is_empty {
                         guard.clear_ready();
                     }
                 }
@@ -234,6 +240,9 @@ impl Runtime {
 
     fn on_time(&mut self) {
         let now = clock::now();
+        if let Err(error) = self.core.datapath.filter_mut().set_clock(now) {
+            tracing::error!("setting the program's wall clock: {error:#}");
+        }
         if self.devices.poll_timeout() <= now.boot {
             self.look_at_devices();
         }
@@ -245,6 +254,17 @@ impl Runtime {
         }
         self.sweep_due();
         self.fetch_due(now);
+    }
+
+    /// Takes knocks from a ring until it is empty, or others are to have their turn.
+    fn take_batch(&mut self, ring: &mut Ring) -> Taken {
+        for _ in 0..BATCH {
+            let Some(datagram) = ring.next_knock() else { return Taken { is_empty: true } };
+            if let Some(job) = self.core.gate.admit(&datagram, clock::now()) {
+                self.verify(job);
+            }
+        }
+        Taken { is_empty: false }
     }
 
     fn verify(&mut self, job: Job) {

@@ -78,6 +78,14 @@ pub enum DataPathError {
     /// A map that changed faster than it could be read.
     #[error("map {0} changed faster than it could be read")]
     Restless(&'static str),
+    /// More than the filter's tables hold.
+    #[error("more {what} than the {most} that the program knows")]
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// How many there may be.
+        most: u32,
+    },
     /// No second descriptor of a map.
     #[error("opening a map a second time")]
     Descriptors(#[source] io::Error),

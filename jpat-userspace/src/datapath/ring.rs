@@ -1,11 +1,14 @@
-//! The knock ring: records become [`Received`].
+//! The knock rings: records become [`Received`].
 
 use std::{
     net::{IpAddr, Ipv6Addr, SocketAddr},
     os::fd::{AsRawFd, RawFd},
 };
 
-use aya::maps::{Map, MapData, RingBuf};
+use aya::{
+    Ebpf,
+    maps::{MapData, RingBuf},
+};
 use jpat_common::{
     addr::Addr,
     knock::{FORM_BARE, FORM_SEALED, KnockRecord},
@@ -18,14 +21,29 @@ use crate::{
     knock::{Form, Received},
 };
 
-/// The consumer's end of the ring.
+/// Both rings.
+pub struct Rings {
+    /// Sealed knocks whose tag verified.
+    pub sealed: Ring,
+    /// Bare knocks.
+    pub bare: Ring,
+}
+
+impl Rings {
+    pub(super) fn new(ebpf: &mut Ebpf) -> Result<Self, DataPathError> {
+        Ok(Self { sealed: Ring::new(ebpf, map_name::KNOCKS)?, bare: Ring::new(ebpf, map_name::BARE_KNOCKS)? })
+    }
+}
+
+/// The consumer's end of a ring.
 pub struct Ring {
     ring: RingBuf<MapData>,
 }
 
 impl Ring {
-    pub(super) fn new(map: Map) -> Result<Self, DataPathError> {
-        Ok(Self { ring: RingBuf::try_from(map).map_err(DataPathError::map(map_name::KNOCKS))? })
+    fn new(ebpf: &mut Ebpf, name: &'static str) -> Result<Self, DataPathError> {
+        let map = ebpf.take_map(name).ok_or(DataPathError::NoMap(name))?;
+        Ok(Self { ring: RingBuf::try_from(map).map_err(DataPathError::map(name))? })
     }
 
     /// The next datagram; `None` when the ring is empty. A record that is not of this ABI is skipped.

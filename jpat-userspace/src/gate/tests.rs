@@ -31,6 +31,7 @@ const LIMITS: Limits = Limits {
     workers: 1,
     queue: 4,
     bare_per_second: 1_000_000,
+    knocks_per_second: 1000,
     replay_entries: 5,
 };
 const MAX_TTL: Duration = Duration::from_secs(3_600);

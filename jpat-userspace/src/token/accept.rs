@@ -99,11 +99,7 @@ fn authenticate(
     now: UnixTime,
     record: &mut impl Record,
 ) -> Result<(), Refusal> {
-    let accepted = match form {
-        Form::Bare => issuer.accept_bare,
-        Form::Sealed => false,
-    };
-    let accepted = if accepted { Ok(()) } else { Err(Refusal::FormNotAccepted) };
+    let accepted = if issuer.accept.contains(&form) { Ok(()) } else { Err(Refusal::FormNotAccepted) };
     record.step("form", accepted, |_| form.as_str().to_owned())?;
     let algorithm = signature::algorithm(header, &issuer.algorithms);
     let algorithm = record.step("alg", algorithm, |_| format!("{}, of {:?}", shown(&header.alg), issuer.algorithms))?;
@@ -166,14 +162,14 @@ fn accept(
     record.step("max_lifetime", short, |_| format!("{lifetime:?}, at most {:?}", issuer.max_lifetime))?;
 
     let proved = match form {
-        Form::Bare if claims.all.contains_key("cnf") => Err(Refusal::ConfirmationMissing),
+        Form::Bare | Form::Sealed if claims.all.contains_key("cnf") => Err(Refusal::ConfirmationMissing),
         Form::Bare | Form::Sealed => Ok(()),
     };
     record.step("cnf", proved, |_| claims.all.get("cnf").map_or("absent".to_owned(), ToString::to_string))?;
 
     let identified = match issuer.replay {
         ReplayMode::Once if claims.jti.is_none() => Err(Refusal::NoTokenId),
-        ReplayMode::Once | ReplayMode::BindSource => Ok(()),
+        ReplayMode::Once | ReplayMode::Proof | ReplayMode::BindSource => Ok(()),
     };
     record.step("jti", identified, |_| format!("{}, replay {:?}", shown(&claims.jti), issuer.replay.as_str()))?;
     Ok(exp)
