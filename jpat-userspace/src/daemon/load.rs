@@ -1,6 +1,10 @@
 //! From files to what runs: one function each for a start, a reload and `jpatd check`.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use jpat_common::grant::ServiceId;
 
@@ -13,7 +17,9 @@ use crate::{
     },
     datapath::interfaces::{self, Target},
     keyring::{Held, KeyRing, cache, local},
+    knock::sealed::{Server, ServerKey},
     policy::Policy,
+    secret_file,
     snapshot::Snapshot,
 };
 
@@ -92,8 +98,26 @@ pub fn snapshot(
         }
     }
     let snapshot =
-        Snapshot { generation, config, policy: Arc::new(policy), keys: Arc::new(keys), service_ids: Arc::new(ids) };
+        Snapshot {
+            generation,
+            server: server(&config)?,
+            config,
+            policy: Arc::new(policy),
+            keys: Arc::new(keys),
+            service_ids: Arc::new(ids),
+        };
     Ok((snapshot, notes))
+}
+
+/// The server with its private keys.
+fn server(config: &Config) -> anyhow::Result<Option<Arc<Server>>> {
+    let Some(server) = &config.server else { return Ok(None) };
+    let key = |path: &PathBuf| {
+        let secret = secret_file::read(path).map_err(|error| anyhow::anyhow!("{}", error.describe(path)))?;
+        Ok(ServerKey::from_bytes(&secret)?)
+    };
+    let keys = server.keys.iter().map(key).collect::<anyhow::Result<_>>()?;
+    Ok(Some(Arc::new(Server { id: server.id.clone(), keys })))
 }
 
 /// Digest of what each service allows to whom: a reload revokes the grants of one that changes.

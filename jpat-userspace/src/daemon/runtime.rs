@@ -283,7 +283,7 @@ impl Runtime {
             return;
         };
         let now = clock::now();
-        if let Outcome::Denied(denied) = &outcome
+        if let Outcome::Denied(denied) = &outcome.outcome
             && matches!(denied.refusal, Refusal::UnknownKid | Refusal::NoKeys)
             && let Some(issuer) = &denied.issuer
         {
