@@ -36,7 +36,7 @@ use jpat_common::grant::GrantKey;
 pub use lease::{GrantView, Selector};
 
 use self::{
-    admission::Admission,
+    admission::{Admission, TurnedAway},
     grants::{Change, Grants, LeaseId},
     lease::Lease,
     nonces::Nonces,
@@ -110,18 +110,19 @@ impl Gate {
         }
     }
 
-    /// Takes a datagram. The job goes to a worker, and comes back through [`Self::conclude`] or [`Self::abandon`];
-    /// until then it holds one of `limits.queue` places.
-    #[must_use = "a job that is not verified holds its place for ever"]
-    pub fn admit(&mut self, datagram: &Received, now: Now) -> Option<Job> {
-        match self.admission.admit(datagram, now.boot) {
-            Ok(job) => Some(job),
-            Err(refusal) => {
-                let event = Event { source: Some(datagram.source.ip()), ..Event::new(Kind::Denied, now.unix) };
-                self.refuse(refusal, None, event, now);
-                None
-            }
+    /// Takes a datagram. It waits in one of `limits.queue` places until [`Self::next_job`] hands it out.
+    pub fn admit(&mut self, datagram: &Received, now: Now) {
+        if let Err(TurnedAway { source, refusal }) = self.admission.admit(datagram, now.boot) {
+            let event = Event { source: Some(source), ..Event::new(Kind::Denied, now.unix) };
+            self.refuse(refusal, None, event, now);
         }
+    }
+
+    /// The next job for a worker, while workers have room. It comes back through [`Self::conclude`] or
+    /// [`Self::abandon`]; until then it takes up that room.
+    #[must_use = "a job that is not verified takes up a worker's room for ever"]
+    pub fn next_job(&mut self) -> Option<Job> {
+        self.admission.next_job()
     }
 
     /// Takes the outcome of a job, found under the snapshot of `snapshot_generation`. If the configuration changed
@@ -134,7 +135,7 @@ impl Gate {
         judged: impl Into<Judged>,
         now: Now,
     ) -> Option<Job> {
-        if !self.admission.is_waiting(job.id) {
+        if !self.admission.is_at_work(job.id) {
             return None;
         }
         if snapshot_generation != self.snapshot_generation {

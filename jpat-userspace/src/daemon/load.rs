@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    path::{Path, PathBuf},
+    path::Path,
     sync::Arc,
 };
 
@@ -14,12 +14,11 @@ use crate::{
     config::{
         Config, Service,
         error::{ConfigError, Warning},
+        secrets,
     },
     datapath::interfaces::{self, Target},
     keyring::{Held, KeyRing, cache, local},
-    knock::sealed::{Server, ServerKey},
     policy::Policy,
-    secret_file,
     snapshot::Snapshot,
 };
 
@@ -100,24 +99,13 @@ pub fn snapshot(
     let snapshot =
         Snapshot {
             generation,
-            server: server(&config)?,
+            server: secrets::load(&config).map_err(Invalid)?.server.map(Arc::new),
             config,
             policy: Arc::new(policy),
             keys: Arc::new(keys),
             service_ids: Arc::new(ids),
         };
     Ok((snapshot, notes))
-}
-
-/// The server with its private keys.
-fn server(config: &Config) -> anyhow::Result<Option<Arc<Server>>> {
-    let Some(server) = &config.server else { return Ok(None) };
-    let key = |path: &PathBuf| {
-        let secret = secret_file::read(path).map_err(|error| anyhow::anyhow!("{}", error.describe(path)))?;
-        Ok(ServerKey::from_bytes(&secret)?)
-    };
-    let keys = server.keys.iter().map(key).collect::<anyhow::Result<_>>()?;
-    Ok(Some(Arc::new(Server { id: server.id.clone(), keys })))
 }
 
 /// Digest of what each service allows to whom: a reload revokes the grants of one that changes.
