@@ -28,7 +28,8 @@ pub(crate) fn queue(packet: &Packet<'_>, context: &XdpContext) -> Verdict {
     let (source, destination) = (packet.addresses.source(), packet.addresses.destination());
     let Packet { segment: datagram, .. } = packet;
     // SAFETY: the bounds of the frame do not change during a run.
-    let mut payload = unsafe { packet.payload.read_again(context.data() as *const u8, context.data_end() as *const u8) };
+    let mut payload =
+        unsafe { packet.payload.read_again(context.data() as *const u8, context.data_end() as *const u8) };
     let admitted = match filter(payload, now_ns, &KernelTables) {
         Ok(admitted) => admitted,
         Err(reason) => return Verdict::Drop(reason),
