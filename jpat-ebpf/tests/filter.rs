@@ -20,7 +20,7 @@ fn admit(gate: &Gate, payload: &[u8]) -> Result<Admitted, DropReason> {
 }
 
 fn sealed(group: u32, payload: &[u8]) -> Result<Admitted, DropReason> {
-    Ok(Admitted::Sealed { group, tag: tag_of(payload).unwrap() })
+    Ok(Admitted::Sealed { group, tag: tag_of(payload).expect("a tag") })
 }
 
 #[test]
@@ -61,7 +61,7 @@ fn p5_questions_are_asked_in_the_order_of_the_protocol() {
     bytes[4] = 1;
     last(&bytes, DropReason::KnockUnknownKey);
     bytes[KEY_ID_AT..][..2].copy_from_slice(&STAFF.map_key());
-    gate.remember(tag_of(&bytes).unwrap());
+    gate.remember(tag_of(&bytes).expect("a tag"));
     last(&bytes, DropReason::KnockTime);
     bytes[TIME_AT..TAG_AT].copy_from_slice(&Sealed::new(STAFF, NOW_NS, 160, 1).bytes()[TIME_AT..TAG_AT]);
     last(&bytes, DropReason::KnockTagSeen);
