@@ -47,7 +47,8 @@ impl Admission {
 
     fn within_budget(&mut self, knock: &Knock, now: BootTime) -> Result<(), Refusal> {
         match knock.form {
-            knock::Form::Bare | knock::Form::Sealed => self.bare.take(now).then_some(()).ok_or(Refusal::RateLimited),
+            knock::Form::Sealed => Ok(()),
+            knock::Form::Bare => self.bare.take(now).then_some(()).ok_or(Refusal::RateLimited),
         }
     }
 

@@ -185,6 +185,8 @@ fn ip(source: &str) -> IpAddr {
 
 fn datagram(source: &str, bytes: &[u8], now: Now) -> Received {
     Received {
+        form: crate::knock::Form::Bare,
+        group: 0,
         bytes: bytes.to_vec(),
         source: (ip(source), 4_000).into(),
         destination: (ip("198.51.100.1"), 1_337).into(),

@@ -13,7 +13,7 @@ use crate::{
     clock::{Now, UnixTime},
     config::{Config, Issuer, ReplayMode},
     keyring::KeyRing,
-    knock::{Form, MAX_PAYLOAD},
+    knock::{Form, MAX_PAYLOAD, sealed},
     refusal::Refusal,
     verify::{Denied, Record, Who},
 };
@@ -59,7 +59,8 @@ pub fn verify<'c>(
 
 fn read<'t>(token: &'t str, form: Form, record: &mut impl Record) -> Result<(Parts<'t>, Header, Claims), Refusal> {
     let most = match form {
-        Form::Bare | Form::Sealed => MAX_PAYLOAD,
+        Form::Bare => MAX_PAYLOAD,
+        Form::Sealed => sealed::MAX_TOKEN,
     };
     let fits = if token.len() <= most { Ok(()) } else { Err(Refusal::TooLong) };
     record.step("length", fits, |_| format!("{} bytes, at most {most}", token.len()))?;
@@ -161,7 +162,7 @@ fn accept(
     record.step("max_lifetime", short, |_| format!("{lifetime:?}, at most {:?}", issuer.max_lifetime))?;
 
     let proved = match form {
-        Form::Bare | Form::Sealed if claims.all.contains_key("cnf") => Err(Refusal::ConfirmationMissing),
+        Form::Bare if claims.all.contains_key("cnf") => Err(Refusal::ConfirmationMissing),
         Form::Bare | Form::Sealed => Ok(()),
     };
     record.step("cnf", proved, |_| claims.all.get("cnf").map_or("absent".to_owned(), ToString::to_string))?;
