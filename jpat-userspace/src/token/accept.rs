@@ -178,7 +178,9 @@ fn accept(
     let short = if lifetime <= issuer.max_lifetime { Ok(()) } else { Err(Refusal::LifetimeTooLong) };
     record.step("max_lifetime", short, |_| format!("{lifetime:?}, at most {:?}", issuer.max_lifetime))?;
 
-    record.step("cnf", confirm(claims, presented, issuer), |_| claims.all.get("cnf").map_or("absent".to_owned(), ToString::to_string))?;
+    record.step("cnf", confirm(claims, presented, issuer), |_| {
+        claims.all.get("cnf").map_or("absent".to_owned(), ToString::to_string)
+    })?;
 
     let identified = match issuer.replay {
         ReplayMode::Once if claims.jti.is_none() => Err(Refusal::NoTokenId),
