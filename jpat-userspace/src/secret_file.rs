@@ -70,7 +70,18 @@ impl SecretFileError {
 /// # Errors
 /// What is wrong with the file.
 pub fn read(path: &Path) -> Result<Secret, SecretFileError> {
-    let mut file = open(path).map_err(SecretFileError::Unreadable)?;
+    // Room for a line end, and for one byte that is too many.
+    let text = read_private(path, TEXT_LENGTH + 3)?;
+    let line = text.strip_suffix(b"\n").map_or(&text[..], |line| line.strip_suffix(b"\r").unwrap_or(line));
+    parse(line).ok_or(SecretFileError::Content)
+}
+
+/// Reads up to `most` bytes of a regular file that is root's or this user's, and that nobody else has rights on.
+///
+/// # Errors
+/// All but [`SecretFileError::Content`].
+pub fn read_private(path: &Path, most: usize) -> Result<Zeroizing<Vec<u8>>, SecretFileError> {
+    let file = open(path).map_err(SecretFileError::Unreadable)?;
     let metadata = file.metadata().map_err(SecretFileError::Unreadable)?;
     let mode = metadata.mode() & 0o7777;
     if mode & 0o077 != 0 {
@@ -79,12 +90,10 @@ pub fn read(path: &Path) -> Result<Secret, SecretFileError> {
     if metadata.uid() != 0 && metadata.uid() != Uid::effective().as_raw() {
         return Err(SecretFileError::ForeignOwner(metadata.uid()));
     }
-    // Room for a line end, and for one byte that is too many.
-    let mut text = Zeroizing::new([0; TEXT_LENGTH + 3]);
-    let length = fill(&mut file, &mut text[..]).map_err(SecretFileError::Unreadable)?;
-    let line = &text[..length];
-    let line = line.strip_suffix(b"\n").map_or(line, |line| line.strip_suffix(b"\r").unwrap_or(line));
-    parse(line).ok_or(SecretFileError::Content)
+    // With all the room from the start, so that no copy stays behind in memory.
+    let mut text = Zeroizing::new(Vec::with_capacity(most));
+    file.take(most as u64).read_to_end(&mut text).map_err(SecretFileError::Unreadable)?;
+    Ok(text)
 }
 
 /// A secret from its base64url text.
@@ -119,17 +128,6 @@ pub fn create(path: &Path, contents: &[u8]) -> io::Result<()> {
 fn open(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
     if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("not a regular file")) }
-}
-
-fn fill(file: &mut File, room: &mut [u8]) -> io::Result<usize> {
-    let mut length = 0;
-    while length < room.len() {
-        match file.read(&mut room[length..])? {
-            0 => break,
-            read => length += read,
-        }
-    }
-    Ok(length)
 }
 
 #[cfg(test)]

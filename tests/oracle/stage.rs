@@ -52,6 +52,8 @@ pub(crate) struct Stage {
     /// Slot of the ports and services tables that is in force.
     pub(crate) slot: u32,
     pub(crate) program: Program,
+    /// When it was drawn.
+    pub(crate) begin_ns: u64,
 }
 
 /// Parses one of this file's addresses.
@@ -117,7 +119,7 @@ impl Stage {
                 vec![prefix("100.64.3.0", 24), prefix("100.64.4.1", 32), prefix("2001:db8:aaaa::", 47)];
         }
         tables.grant_all(now_ns);
-        Self { tables, slot: u32::from(dice.percent(50)), program }
+        Self { tables, slot: u32::from(dice.percent(50)), program, begin_ns: now_ns }
     }
 }
 
