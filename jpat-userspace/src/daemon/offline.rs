@@ -40,7 +40,10 @@ pub(super) fn init(out: PathBuf, interface: Option<String>) -> anyhow::Result<Ex
         |peer| format!("your address {peer} is always allowed"),
     );
     output::talk(&format!("wrote {} (audit mode: nothing is dropped yet); {allowed}", written.config.display()));
-    output::talk("next, as root; then as root, the token going to the client; then from the client:");
+    output::talk(&format!(
+        "next, as root; then as root; then from the client, which needs {} (secret):",
+        written.client.display()
+    ));
     output::fact(&written.next.join("\n"));
     Ok(ExitCode::SUCCESS)
 }

@@ -108,7 +108,11 @@ impl ReplayStore {
             Ok((Self { path: path.clone(), tables: Some(tables) }, recovered))
         };
         let Some(header) = header else {
-            return if has_tables { Err(ReplayStoreError::Damaged(path, "replay.json is missing".to_owned())) } else { fresh(None) };
+            return if has_tables {
+                Err(ReplayStoreError::Damaged(path, "replay.json is missing".to_owned()))
+            } else {
+                fresh(None)
+            };
         };
         if !has_tables {
             return fresh(Some(format!("{} is gone: knocks from before this start are refused", path.display())));

@@ -91,8 +91,11 @@ pub(super) fn run(options: &Options) -> Result<(), CliError> {
 struct Knocked {
     exchanges: Vec<Exchange>,
     failed: Vec<SendError>,
-    waited: Option<(WaitFor, Result<(SocketAddr, clock::BootTime), NotOpen>)>,
+    waited: Option<Waited>,
 }
+
+/// What was waited for, and where and when it answered.
+type Waited = (WaitFor, Result<(SocketAddr, clock::BootTime), NotOpen>);
 
 impl Knocked {
     /// The first refusal, if no address did what was asked.

@@ -30,9 +30,10 @@ impl ReplayStoreError {
     pub(super) fn engine(path: &Path, error: fjall::Error) -> Self {
         match error {
             fjall::Error::Io(source) => Self::io(path, source),
-            fjall::Error::InvalidVersion(version) => {
-                Self::Version(path.to_owned(), version.map_or_else(|| "unknown".to_owned(), |version| version.to_string()))
-            }
+            fjall::Error::InvalidVersion(version) => Self::Version(
+                path.to_owned(),
+                version.map_or_else(|| "unknown".to_owned(), |version| version.to_string()),
+            ),
             fjall::Error::Locked => Self::io(path, io::Error::other("another process has it open")),
             fjall::Error::Poisoned => Self::io(path, io::Error::other("an earlier write failed")),
             other => Self::Damaged(path.to_owned(), other.to_string()),

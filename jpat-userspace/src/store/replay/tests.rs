@@ -102,7 +102,9 @@ fn p6_a_store_that_is_gone_means_that_nothing_is_known() {
 
 #[test]
 fn p6_a_damaged_store_is_an_error_and_stays_until_the_host_crashed() {
-    for damage in [damage_journal as fn(&Path), cut_journal, |state| fs::write(state.join("replay/version"), "x").unwrap()] {
+    for damage in
+        [damage_journal as fn(&Path), cut_journal, |state| fs::write(state.join("replay/version"), "x").unwrap()]
+    {
         let dir = filled();
         damage(dir.path());
         let error = ReplayStore::open(dir.path(), BOOT, now(2_000)).unwrap_err();
