@@ -162,7 +162,7 @@ fn accept(
     record.step("max_lifetime", short, |_| format!("{lifetime:?}, at most {:?}", issuer.max_lifetime))?;
 
     let proved = match form {
-        Form::Bare if claims.all.contains_key("cnf") => Err(Refusal::ConfirmationMissing),
+        Form::Bare | Form::Sealed if claims.all.contains_key("cnf") => Err(Refusal::ConfirmationMissing),
         Form::Bare | Form::Sealed => Ok(()),
     };
     record.step("cnf", proved, |_| claims.all.get("cnf").map_or("absent".to_owned(), ToString::to_string))?;
