@@ -47,7 +47,7 @@ use self::{
 };
 use crate::{
     audit::AuditLog,
-    clock::{self, Now, UnixTime},
+    clock::{self, Now},
     config::{Config, Destinations, MAX_TTL, Mode, ReplayMode},
     datapath::{
         self, DataPath, addresses,
@@ -136,6 +136,11 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
         }
     }
     let usable = usable(capacity);
+    let boot_id = clock::boot_id().context("the kernel's boot id")?;
+    let (store, recovered) = store::replay::ReplayStore::open(&config.state, &boot_id, started)?;
+    if let Some(note) = &recovered.note {
+        tracing::warn!("{note}");
+    }
     let gate = Gate::new(
         gate::Settings {
             limits: config.limits,
@@ -143,13 +148,15 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
             max_ttl: MAX_TTL,
             generation,
             snapshot_generation: snapshot.generation,
-            once_since: once_since(&config, started),
+            once_leeway: once_leeway(&config),
         },
+        recovered,
         started,
     );
     let audit = AuditLog::open(&config.audit)?;
     let mut core = Core {
         gate,
+        store,
         datapath,
         audit,
         metrics: Metrics::default(),
@@ -310,9 +317,9 @@ fn adopt(core: &mut Core, targets: &[Target], config: &Config) -> Result<(), Dat
 }
 
 /// A `once` token that was used before a crash may be dated after this start by the leeway of its issuer.
-fn once_since(config: &Config, started: Now) -> UnixTime {
+fn once_leeway(config: &Config) -> Duration {
     let once = config.issuers.iter().filter(|issuer| issuer.replay == ReplayMode::Once);
-    started.unix.after(once.map(|issuer| issuer.leeway).max().unwrap_or_default())
+    once.map(|issuer| issuer.leeway).max().unwrap_or_default()
 }
 
 /// Takes enforcement away, unless a controller is at work.

@@ -13,14 +13,16 @@ use crate::{
     audit::AuditLog,
     clock,
     datapath::{DataPath, addresses, counters, error::DataPathError},
-    gate::{Command, Gate},
+    gate::{Command, Gate, Taken},
     metrics::{Metrics, View},
     snapshot::Snapshot,
+    store::replay::ReplayStore,
 };
 
 /// Gate, data path and books.
 pub(super) struct Core {
     pub(super) gate: Gate,
+    pub(super) store: ReplayStore,
     pub(super) datapath: DataPath,
     pub(super) audit: AuditLog,
     pub(super) metrics: Metrics,
@@ -47,7 +49,7 @@ impl Core {
                         undeleted.retain(|other| *other != key);
                         if let Some(accepted) = knock {
                             let took = accepted.received.until(clock::now().boot);
-                            self.metrics.granted(accepted.renewed, took);
+                            self.metrics.granted(accepted.result == Taken::Renewed, took);
                         }
                     }
                     Err(error) => {
@@ -55,6 +57,19 @@ impl Core {
                         self.gate.write_failed(key, clock::now());
                     }
                 },
+                Command::Claim(claim) => match self.store.append(claim.records()) {
+                    Ok(()) => self.gate.claimed(*claim, clock::now()),
+                    Err(error) => {
+                        tracing::error!("{error}");
+                        self.gate.claim_failed(*claim, clock::now());
+                    }
+                },
+                Command::Note(records) => {
+                    if let Err(error) = self.store.append(&records) {
+                        tracing::error!("{error}");
+                    }
+                }
+                Command::Reply(_) | Command::Done(_) => {}
                 Command::Delete { key } => {
                     if let Err(error) = self.datapath.tables_mut().delete_grant(&key) {
                         tracing::error!("deleting a grant: {error:#}; it is tried again");

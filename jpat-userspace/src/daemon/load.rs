@@ -10,6 +10,7 @@ use crate::{
     config::{
         Config, Service,
         error::{ConfigError, Warning},
+        secrets,
     },
     datapath::interfaces::{self, Target},
     keyring::{Held, KeyRing, cache, local},
@@ -91,8 +92,14 @@ pub fn snapshot(
             keys = keys.with(&issuer.name, held);
         }
     }
-    let snapshot =
-        Snapshot { generation, config, policy: Arc::new(policy), keys: Arc::new(keys), service_ids: Arc::new(ids) };
+    let snapshot = Snapshot {
+        generation,
+        server: secrets::load(&config).map_err(Invalid)?.server.map(Arc::new),
+        config,
+        policy: Arc::new(policy),
+        keys: Arc::new(keys),
+        service_ids: Arc::new(ids),
+    };
     Ok((snapshot, notes))
 }
 

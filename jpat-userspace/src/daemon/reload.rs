@@ -71,7 +71,7 @@ fn try_reload(runtime: &mut Runtime, process: Option<u32>) -> anyhow::Result<Vec
     let policy = Arc::clone(&snapshot.policy);
     let (generation, limits, now) = (snapshot.generation, config.limits, clock::now());
     runtime.snapshots.store(Arc::new(snapshot));
-    let denied = |token: &_, source| policy.denies(token, source, now).map(ToOwned::to_owned);
+    let denied = |token: &_, source, form| policy.denies(token, source, form, now).map(ToOwned::to_owned);
     runtime.core.gate.reload(generation, limits, &revoked, &denied, now);
     if old.config.deny != config.deny {
         runtime.core.gate.revoke_unknown("reload", now);
@@ -85,7 +85,7 @@ fn try_reload(runtime: &mut Runtime, process: Option<u32>) -> anyhow::Result<Vec
     }
     if let Err(error) = core.datapath.tables_mut().switch(&prepared, mode_number(config.mode), core.generation) {
         put_back(&mut services, settled);
-        core.gate.reload(old.generation, old.config.limits, &BTreeSet::new(), &|_, _| None, now);
+        core.gate.reload(old.generation, old.config.limits, &BTreeSet::new(), &|_, _, _| None, now);
         runtime.snapshots.store(old);
         core.datapath.tables_mut().abandon(prepared)?;
         return Err(error.into());
