@@ -34,6 +34,7 @@ pub(super) fn run(options: &Options) -> Result<(), CliError> {
         services: &options.service,
         address: options.address.or(profile.address),
         key: key.as_ref(),
+        force: options.force,
     };
     let sealer = Sealer::new(&profile, wish, now)?;
     let seen = preflight::look(&token, Form::Sealed, now);
