@@ -42,23 +42,27 @@ use self::{
     core::Core,
     flows::Flows,
     load::Loaded,
+    replies::Replies,
     runtime::Runtime,
     sources::{Listeners, Signals},
 };
 use crate::{
     audit::AuditLog,
     clock::{self, Now},
-    config::{Config, Destinations, MAX_TTL, Mode, ReplayMode},
+    config::{
+        Config, Destinations, MAX_TTL, Mode, ReplayMode,
+        secrets::{self, Secrets},
+    },
     datapath::{
         self, DataPath, addresses,
         error::DataPathError,
-        filter::FilterRules,
+        filter::{FilterKey, FilterRules},
         interfaces::Target,
         pins::PinDir,
         tables::{self, Prepared, Rules},
     },
     gate::{self, Gate},
-    knock::Form,
+    knock::{Form, tag::KnockKey},
     metrics::Metrics,
     store,
     verify::Opening,
@@ -93,6 +97,7 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
     let locks = (Lock::take(&config.pins)?, Lock::take_state(&config.state)?);
     let names: Vec<_> = config.services.iter().map(|service| service.name.as_str()).collect();
     let mut services = store::Services::open(&config.state, &names)?;
+    let secrets = secrets::load(&config).map_err(load::Invalid)?;
     let (snapshot, notes) = load::snapshot(Arc::clone(&config), services.ids(&names), 1, None)?;
     for note in &notes {
         tracing::warn!("{note}");
@@ -120,7 +125,7 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
 
     let listeners = Listeners::open(&config.admin).await?;
     let started = clock::now();
-    datapath.filter_mut().write(&filter_rules(&config)).context("filling the knock filter")?;
+    datapath.filter_mut().write(&filter_rules(&config, &secrets)).context("filling the knock filter")?;
     datapath.filter_mut().set_clock(started).context("filling the knock filter")?;
     let settings = datapath.tables().settings()?;
     let generation = settings.generation.max(1);
@@ -157,6 +162,7 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
     let mut core = Core {
         gate,
         store,
+        replies: replies(&config, None),
         datapath,
         audit,
         metrics: Metrics::default(),
@@ -206,12 +212,30 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
 }
 
 /// What knocks must be to reach the controller.
-fn filter_rules(config: &Config) -> FilterRules {
-    let takes_bare = config.issuers.iter().any(|issuer| issuer.accept.contains(&Form::Bare));
+fn filter_rules(config: &Config, secrets: &Secrets) -> FilterRules {
+    let takes = |form| config.issuers.iter().any(|issuer| issuer.accept.contains(&form));
+    let Some(server) = secrets.server.as_ref().filter(|_| takes(Form::Sealed)) else {
+        return FilterRules { bare_per_second: config.limits.bare_per_second, ..FilterRules::default() };
+    };
+    let key = |(key, group): &(KnockKey, u32)| FilterKey { id: key.id, tag_key: key.tag_key(&server.id), group: *group };
     FilterRules {
-        bare_per_second: if takes_bare { config.limits.bare_per_second } else { 0 },
-        ..FilterRules::default()
+        bare_per_second: if takes(Form::Bare) { config.limits.bare_per_second } else { 0 },
+        groups: vec![config.limits.knocks_per_second; secrets.groups.len()],
+        keys: secrets.knock_keys.iter().map(key).collect(),
     }
+}
+
+/// Where replies leave from, if knocks are answered. What was bound before stays, if it is the same.
+fn replies(config: &Config, before: Option<Replies>) -> Option<Replies> {
+    config.server.as_ref().filter(|server| server.reply)?;
+    let port = config.listen.port;
+    before.filter(|before| before.port() == port).or_else(|| {
+        let (replies, notes) = Replies::open(port);
+        for note in notes {
+            tracing::warn!("{note}");
+        }
+        Some(replies)
+    })
 }
 
 /// What a start brings into force.

@@ -2,10 +2,10 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use super::{core::Core, filter_rules, load, lockout, mode_number, openings, put_back, rules, runtime::Runtime};
+use super::{core::Core, filter_rules, load, lockout, mode_number, openings, put_back, replies, rules, runtime::Runtime};
 use crate::{
     clock,
-    config::{Config, Mode},
+    config::{Config, Mode, secrets},
     datapath::tables::{Prepared, Rules},
     keyring::{fetch, refresh::is_remote},
     store,
@@ -45,6 +45,7 @@ fn try_reload(runtime: &mut Runtime, process: Option<u32>) -> anyhow::Result<Vec
     // Keys of an issuer that has changed must not serve under its name; the cache may still know its new source.
     let changed = old.config.issuers.iter().filter(|issuer| !config.issuers.contains(issuer));
     let kept = changed.fold(old.keys.as_ref().clone(), |kept, issuer| kept.without(&issuer.name));
+    let secrets = secrets::load(&config).map_err(load::Invalid)?;
     let (snapshot, notes) = load::snapshot(Arc::clone(&config), services.ids(&names), old.generation + 1, Some(&kept))?;
     if runtime.http.is_none() && config.issuers.iter().any(is_remote) {
         runtime.http = Some(fetch::client()?);
@@ -92,7 +93,8 @@ fn try_reload(runtime: &mut Runtime, process: Option<u32>) -> anyhow::Result<Vec
     }
     follow_switch(core, &rules, &openings, begins_to_enforce);
     let mut notes = notes;
-    if let Err(error) = runtime.core.datapath.filter_mut().write(&filter_rules(&config)) {
+    runtime.core.replies = replies(&config, runtime.core.replies.take());
+    if let Err(error) = runtime.core.datapath.filter_mut().write(&filter_rules(&config, &secrets)) {
         notes.push(format!("the knock filter is as it was before: {error}"));
     }
     if let Err(error) = runtime.core.datapath.tables_mut().finish(prepared) {

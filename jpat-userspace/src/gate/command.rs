@@ -99,6 +99,9 @@ pub enum Taken {
 }
 
 impl Taken {
+    /// Every one, in the order of their numbers.
+    pub const ALL: [Self; 4] = [Self::Granted, Self::Renewed, Self::Repeated, Self::Closed];
+
     /// Its name in metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
