@@ -33,11 +33,14 @@ pub enum ClientError {
     #[error("the knock cannot be sealed: {0}")]
     Seal(#[from] SealError),
     /// A token with `cnf`, and no key.
-    #[error("the token is bound to a key (cnf): name its file with --key, or as client_key in the profile")]
+    #[error(
+        "the token is bound to a key (cnf): name its file with --key, or as client_key in the profile (--force sends it all the same)"
+    )]
     NoClientKey,
     /// A token with another key in its `cnf`.
     #[error(
-        "the token is bound to another key than this one: `jpat issuer sign --cnf`, or your identity provider, binds it to yours"
+        "the token is bound to another key than this one: `jpat issuer sign --cnf`, or your identity provider, binds it to yours \
+         (--force sends it all the same)"
     )]
     OtherClientKey,
     /// The client's key cannot be read.
