@@ -1,5 +1,7 @@
 //! Flows on the host, where time is what the test says: every moment at which one begins and ends to count.
 
+#[path = "../../tests/harness/knocks.rs"]
+pub mod knocks;
 #[path = "../../tests/harness/packet.rs"]
 pub mod packet;
 #[path = "../../tests/harness/world.rs"]

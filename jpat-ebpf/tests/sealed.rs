@@ -1,5 +1,7 @@
 //! Properties of the decision over frames that nobody thought of.
 
+#[path = "../../tests/harness/knocks.rs"]
+pub mod knocks;
 #[path = "../../tests/harness/packet.rs"]
 pub mod packet;
 mod recogniser;

@@ -1,5 +1,7 @@
 //! The named vectors and their truncations, on the host.
 
+#[path = "../../tests/harness/knocks.rs"]
+pub mod knocks;
 #[path = "../../tests/harness/packet.rs"]
 pub mod packet;
 #[path = "../../tests/harness/vectors/mod.rs"]

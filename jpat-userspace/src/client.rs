@@ -1,9 +1,12 @@
-//! Knocks: finds the server, sends the datagram, waits for the service. The server never answers, so all that is known
-//! afterwards is what was sent, and whether a port has opened.
+//! Knocks: finds the server, sends the datagram, hears the reply, waits for the service. A bare knock is never answered: all
+//! that is known afterwards is what was sent, and whether a port has opened.
 
 mod error;
+pub mod exchange;
 mod host;
 pub mod preflight;
+pub mod profile;
+pub mod sealed;
 pub mod token_source;
 pub mod wait;
 
@@ -17,6 +20,8 @@ pub use self::{
     error::{ClientError, SendError},
     host::{Host, HostError},
 };
+use crate::clock::UnixTime;
+
 /// The knock port unless configured otherwise.
 pub const KNOCK_PORT: u16 = 1337;
 
@@ -89,21 +94,28 @@ pub fn resolve(host: &Host, port: u16, family: Family) -> Result<Vec<SocketAddr>
 /// # Errors
 /// [`SendError`].
 pub fn send(datagram: &[u8], to: SocketAddr) -> Result<Sent, SendError> {
-    let connected = || {
-        let any: IpAddr = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-        let socket = UdpSocket::bind((any, 0))?;
-        forbid_fragments(&socket, to)?;
-        socket.connect(to)?;
+    let sent = connect(to).and_then(|socket| {
         let bytes = socket.send(datagram)?;
         Ok(Sent { to, bytes, socket, rejection: None })
-    };
-    connected().map_err(|source: io::Error| {
-        if source.raw_os_error() == Some(nix::libc::EMSGSIZE) {
-            SendError::TooLong { to: to.ip(), length: datagram.len() }
-        } else {
-            SendError::Io { to: to.ip(), source }
-        }
-    })
+    });
+    sent.map_err(|source| send_error(source, to.ip(), datagram.len()))
+}
+
+/// A socket that talks to one address, whole datagrams or none.
+fn connect(to: SocketAddr) -> io::Result<UdpSocket> {
+    let any: IpAddr = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = UdpSocket::bind((any, 0))?;
+    forbid_fragments(&socket, to)?;
+    socket.connect(to)?;
+    Ok(socket)
+}
+
+fn send_error(source: io::Error, to: IpAddr, length: usize) -> SendError {
+    if source.raw_os_error() == Some(nix::libc::EMSGSIZE) {
+        SendError::TooLong { to, length }
+    } else {
+        SendError::Io { to, source }
+    }
 }
 
 #[cfg(target_os = "linux")]
@@ -129,10 +141,10 @@ fn forbid_fragments(_socket: &UdpSocket, _to: SocketAddr) -> io::Result<()> {
 ///
 /// # Errors
 /// [`ClientError::TokenTooLong`], [`ClientError::NotAToken`].
-pub fn bare(token: &str) -> Result<&[u8], ClientError> {
-    let length = token.trim().len();
-    if length > crate::knock::MAX_PAYLOAD {
-        return Err(ClientError::TokenTooLong { length });
+pub fn bare(token: &str, now: UnixTime) -> Result<&[u8], ClientError> {
+    let token = token.trim();
+    if token.len() > crate::knock::MAX_PAYLOAD {
+        return Err(ClientError::TokenTooLong(sealed::sizes(token, now)));
     }
     crate::knock::bare::encode(token).map_err(ClientError::NotAToken)
 }
@@ -182,7 +194,7 @@ mod tests {
         for local in ["127.0.0.1:0", "[::1]:0"] {
             let server = UdpSocket::bind(local).unwrap();
             server.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-            let mut knocked = knock(bare(" eyJh.eyJz.c2ln\n").unwrap(), &[server.local_addr().unwrap()]).unwrap();
+            let mut knocked = knock(bare(" eyJh.eyJz.c2ln\n", UnixTime::from_secs(1)).unwrap(), &[server.local_addr().unwrap()]).unwrap();
             let mut buffer = [0; 2048];
             let length = server.recv(&mut buffer).unwrap();
             assert_eq!(&buffer[..length], b"eyJh.eyJz.c2ln");
@@ -223,9 +235,10 @@ mod tests {
     #[test]
     fn too_long_and_shapeless_tokens_come_with_advice() {
         let long = format!("{}.b.c", "a".repeat(1400));
+        let bare = |token| bare(token, UnixTime::from_secs(1)).map(<[u8]>::len);
         let error = bare(&long).unwrap_err();
-        assert!(matches!(error, ClientError::TokenTooLong { length: 1404 }));
-        assert!(error.to_string().contains("at most 1232"), "{error}");
+        assert!(matches!(error, ClientError::TokenTooLong(sizes) if sizes.bare == 1404));
+        assert!(error.to_string().contains("1232 bytes"), "{error}");
         assert!(matches!(bare("opaque"), Err(ClientError::NotAToken(Refusal::NotJws))));
         assert!(matches!(bare("a.b.c.d.e"), Err(ClientError::NotAToken(Refusal::NotJws))));
     }

@@ -6,15 +6,17 @@ mod keys;
 mod raw;
 mod resolve;
 pub mod schema;
+mod sealed;
 pub mod source;
 mod value;
 
-use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use ipnet::IpNet;
 pub use jpat_common::settings::Protocol;
 
-use crate::policy::Owner;
+pub use self::sealed::{KnockKeyConfig, Server, SourceBinding};
+use crate::{knock::Form, policy::Owner};
 
 /// Longest life a grant may have, whatever its service says; the program refuses longer ones.
 pub const MAX_TTL: Duration = Duration::from_secs(24 * 3600);
@@ -34,6 +36,10 @@ pub struct Config {
     pub listen: Listen,
     /// Sources that reach protected ports without a grant.
     pub always_allow: Vec<IpNet>,
+    /// Who this host is to sealed knocks; there where an issuer accepts them.
+    pub server: Option<Server>,
+    /// Keys of the filter; ids are unique.
+    pub knock_keys: Vec<KnockKeyConfig>,
     /// Who issues tokens; names are unique, and so are `iss` values.
     pub issuers: Vec<Issuer>,
     /// What is protected; names are unique, ports do not overlap. Never empty.
@@ -180,10 +186,12 @@ pub struct Issuer {
     pub algorithms: Vec<jsonwebtoken::Algorithm>,
     /// Where its keys come from.
     pub keys: KeySource,
-    /// Whether its tokens may come as bare datagrams.
-    pub accept_bare: bool,
+    /// The forms of knock its tokens may come in. Never empty.
+    pub accept: BTreeSet<Form>,
     /// What a second use of a token means.
     pub replay: ReplayMode,
+    /// What a sealed knock must say of its source.
+    pub source_binding: SourceBinding,
     /// Allowed `typ` values, lower case, without an `application/` in front; a token without `typ` is always allowed.
     pub typ: Vec<String>,
     /// Clock difference tolerated for `nbf` and `iat`, never for `exp`.
@@ -216,6 +224,8 @@ pub enum KeySource {
 pub enum ReplayMode {
     /// One use per token id.
     Once,
+    /// Every knock is signed afresh with the key that the token names in `cnf`.
+    Proof,
     /// The first source that uses a token owns it.
     BindSource,
 }
@@ -226,6 +236,7 @@ impl ReplayMode {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Once => "once",
+            Self::Proof => "proof",
             Self::BindSource => "bind-source",
         }
     }
@@ -334,6 +345,8 @@ pub struct Limits {
     pub queue: u32,
     /// Bare knocks a second that are looked at.
     pub bare_per_second: u32,
+    /// Sealed knocks a second of one group of knock keys that are looked at.
+    pub knocks_per_second: u32,
     /// Token ids that the replay memory holds.
     pub replay_entries: u32,
 }

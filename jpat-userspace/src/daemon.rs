@@ -22,6 +22,7 @@ mod offline;
 mod probes;
 mod reload;
 mod requests;
+mod replies;
 mod runtime;
 mod sources;
 mod sweeper;
@@ -57,6 +58,7 @@ use crate::{
         tables::{self, Prepared, Rules},
     },
     gate::{self, Gate},
+    knock::Form,
     metrics::Metrics,
     store,
     verify::Opening,
@@ -198,7 +200,7 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
 
 /// What knocks must be to reach the controller.
 fn filter_rules(config: &Config) -> FilterRules {
-    let takes_bare = config.issuers.iter().any(|issuer| issuer.accept_bare);
+    let takes_bare = config.issuers.iter().any(|issuer| issuer.accept.contains(&Form::Bare));
     FilterRules {
         bare_per_second: if takes_bare { config.limits.bare_per_second } else { 0 },
         ..FilterRules::default()

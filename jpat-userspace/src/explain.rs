@@ -129,6 +129,8 @@ pub fn explain(snapshot: &Snapshot, token: &str, source: IpAddr, now: Now) -> Ex
 /// What a controller does with the datagram, from its arrival on.
 fn decide(snapshot: &Snapshot, token: &str, source: IpAddr, now: Now, record: &mut Checks) -> Outcome {
     let datagram = Received {
+        form: Form::Bare,
+        group: jpat_common::sealed::BARE_BUDGET,
         bytes: token.as_bytes().to_vec(),
         source: SocketAddr::new(source, 0),
         destination: SocketAddr::from(([0, 0, 0, 0], 0)),

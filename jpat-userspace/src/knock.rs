@@ -1,6 +1,14 @@
 //! What a datagram on the knock port says. One codec per form; the client uses the same.
 
 pub mod bare;
+#[cfg(feature = "daemon")]
+mod confirmation;
+pub mod header;
+pub mod inner;
+pub mod proof;
+pub mod reply;
+pub mod sealed;
+pub mod tag;
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -14,6 +22,8 @@ pub const MAX_PAYLOAD: usize = jpat_common::knock::MAX_PAYLOAD;
 pub enum Form {
     /// The datagram is the compact JWS.
     Bare,
+    /// The datagram is encrypted to the server's key (`docs/protocol.md` §5).
+    Sealed,
 }
 
 impl Form {
@@ -22,6 +32,7 @@ impl Form {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Bare => "bare",
+            Self::Sealed => "sealed",
         }
     }
 }
@@ -29,6 +40,10 @@ impl Form {
 /// A datagram as the data path delivered it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Received {
+    /// Form that the XDP program took it for.
+    pub form: Form,
+    /// Index of the budget that it was counted under ([`jpat_common::sealed::BUDGETS`]).
+    pub group: u32,
     /// UDP payload.
     pub bytes: Vec<u8>,
     /// Where it came from, IPv4 as IPv4.
@@ -46,25 +61,71 @@ pub struct Received {
 pub struct Knock {
     /// How it came.
     pub form: Form,
-    /// The compact JWS (RFC 7515 §7.1): three base64url parts, two dots, no white space.
-    pub token: String,
+    /// What it carries.
+    pub body: Body,
+    /// Index of its budget.
+    pub group: u32,
     /// Address that a grant would be for.
     pub source: IpAddr,
+    /// Both ends of the datagram, for the reply.
+    pub peer: Peer,
     /// When the XDP program saw it.
     pub received: BootTime,
 }
 
-/// Reads a datagram. Cheap: characters and dots are checked, nothing is decoded.
+impl Knock {
+    /// A bare knock that did not come in a datagram, or whose ends do not matter: ports are zero.
+    #[must_use]
+    pub const fn bare(token: String, source: IpAddr, received: BootTime) -> Self {
+        let anywhere = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0);
+        let peer = Peer { source: SocketAddr::new(source, 0), destination: anywhere };
+        Self {
+            form: Form::Bare,
+            body: Body::Bare(token),
+            group: jpat_common::sealed::BARE_BUDGET,
+            source,
+            peer,
+            received,
+        }
+    }
+}
+
+/// What a knock carries.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Body {
+    /// The compact JWS (RFC 7515 §7.1): three base64url parts, two dots, no white space.
+    Bare(String),
+    /// The datagram of a sealed knock, header and length checked.
+    Sealed(Box<[u8]>),
+}
+
+/// Both ends of a datagram.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Peer {
+    /// Where it came from.
+    pub source: SocketAddr,
+    /// Where it was sent to.
+    pub destination: SocketAddr,
+}
+
+/// Reads a datagram. Cheap: a bare one's characters and dots are checked, a sealed one's header; nothing is decoded.
 ///
 /// # Errors
-/// [`Refusal::BadSource`], [`Refusal::TooLong`], [`Refusal::NotJws`], [`Refusal::BadBase64`].
+/// [`Refusal::BadSource`], [`Refusal::TooLong`], [`Refusal::NotJws`], [`Refusal::BadBase64`], [`Refusal::NotSealed`].
 pub fn decode(datagram: &Received) -> Result<Knock, Refusal> {
     let source = datagram.source.ip();
     if !may_be_granted(source) {
         return Err(Refusal::BadSource);
     }
-    let token = bare::decode(&datagram.bytes)?.to_owned();
-    Ok(Knock { form: Form::Bare, token, source, received: datagram.received })
+    let body = match datagram.form {
+        Form::Bare => Body::Bare(bare::decode(&datagram.bytes)?.to_owned()),
+        Form::Sealed => {
+            header::parse(&datagram.bytes)?;
+            Body::Sealed(datagram.bytes.as_slice().into())
+        }
+    };
+    let peer = Peer { source: datagram.source, destination: datagram.destination };
+    Ok(Knock { form: datagram.form, body, group: datagram.group, source, peer, received: datagram.received })
 }
 
 /// Whether an address may ever hold a grant: not unspecified, loopback, link-local, multicast or broadcast.

@@ -42,6 +42,7 @@ pub mod metrics;
 #[cfg(feature = "daemon")]
 mod connections;
 pub mod clock;
+pub mod secret_file;
 
 // The program `jpat`.
 pub mod client;

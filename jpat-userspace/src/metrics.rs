@@ -35,8 +35,8 @@ pub struct View {
     pub flows_capacity: u32,
     /// Issuer and age of its keys in seconds.
     pub key_ages: Vec<(String, f64)>,
-    /// Knocks that found the ring full.
-    pub ring_lost: u64,
+    /// Knocks that found their ring full, by the ring.
+    pub ring_lost: Vec<(&'static str, u64)>,
     /// Audit lines that could not be written.
     pub audit_lost: u64,
     /// Loads of the configuration.
@@ -118,7 +118,9 @@ impl Collector for Scrape {
             ConstCounter::new(*count).encode(family.encode_family(&[("result", *result)])?)?;
         }
         let mut family = encoder.encode_descriptor("ring_lost", "Records that found a ring full", None, counter)?;
-        ConstCounter::new(view.ring_lost).encode(family.encode_family(&[("ring", "bare")])?)?;
+        for (ring, lost) in &view.ring_lost {
+            ConstCounter::new(*lost).encode(family.encode_family(&[("ring", *ring)])?)?;
+        }
         let lost = encoder.encode_descriptor("audit_lost", "Audit lines that could not be written", None, counter)?;
         ConstCounter::new(view.audit_lost).encode(lost)?;
 
@@ -172,6 +174,7 @@ mod tests {
             flows_capacity: 9,
             devices: vec![("exposed", 2)],
             restored: 4,
+            ring_lost: vec![("sealed", 6), ("bare", 0)],
             ..View::default()
         };
         let text = metrics.encode(view).unwrap();
@@ -180,6 +183,7 @@ mod tests {
             r#"jpat_knocks_total{result="expired"} 1"#,
             r#"jpat_knocks_total{result="granted"} 1"#,
             r#"jpat_knocks_total{result="bad_signature"} 0"#,
+            r#"jpat_ring_lost_total{ring="sealed"} 6"#,
             r#"jpat_ring_lost_total{ring="bare"} 0"#,
             r#"jpat_jwks_age_seconds{issuer="corp"} 1.5"#,
             r#"jpat_devices{state="exposed"} 2"#,

@@ -43,7 +43,7 @@ pub enum Stage {
 }
 
 refusals! {
-    /// The controller's budget for bare knocks is used up.
+    /// The controller's budget for bare knocks, or for the group of this knock's key, is used up.
     RateLimited = "rate_limited", Stranger;
     /// The verification queue is full.
     QueueFull = "queue_full", Stranger;
@@ -51,6 +51,22 @@ refusals! {
     BadSource = "bad_source", Stranger;
     /// The datagram is longer than 1232 bytes.
     TooLong = "too_long", Stranger;
+    /// The datagram does not have the header or the length of a sealed knock.
+    NotSealed = "not_sealed", Stranger;
+    /// No server key has the hint of this sealed knock.
+    UnknownServerKey = "unknown_server_key", Stranger;
+    /// A sealed knock that no server key with its hint opens: altered, or sealed to another server's key or id.
+    CannotOpen = "cannot_open", Stranger;
+    /// What was sealed is not the deterministic CBOR map of the protocol, or not the least padding behind it.
+    BadInner = "bad_inner", Stranger;
+    /// The sealed server id is another server's.
+    WrongServer = "wrong_server", Stranger;
+    /// The sealed time is not that of the header.
+    TimeMismatch = "time_mismatch", Stranger;
+    /// The sealed address is not the datagram's source.
+    WrongAddress = "wrong_address", Stranger;
+    /// The nonce of this sealed knock was seen before.
+    KnockReplayed = "knock_replayed", Stranger;
     /// The datagram is not a compact JWS: three base64url parts joined by two dots.
     NotJws = "not_jws", Stranger;
     /// A part is not canonical base64url (padding, white space, other characters, or spare bits set).
@@ -111,6 +127,18 @@ refusals! {
     LifetimeTooLong = "lifetime_too_long", Authenticated;
     /// The token is bound to a key (`cnf`) and was sent bare, without a proof of it.
     ConfirmationMissing = "confirmation_missing", Authenticated;
+    /// The token is bound to a key in a way that this version does not know: `cnf` is not one `jwk` or `jkt` of Ed25519 or P-256.
+    UnknownConfirmation = "unknown_confirmation", Authenticated;
+    /// The token is bound to a key (`cnf`), and the sealed knock has no proof of it.
+    ProofMissing = "proof_missing", Authenticated;
+    /// The proof does not verify under the key that the token is bound to, or the token is bound to none.
+    BadProof = "bad_proof", Authenticated;
+    /// `replay = "proof"` needs a token that is bound to a key (`cnf`).
+    NoConfirmation = "no_confirmation", Authenticated;
+    /// `source_binding = "strict"` needs the client's address in the sealed knock.
+    NoAddress = "no_address", Authenticated;
+    /// The sender's clock is more than 30 seconds away from this host's.
+    ClockSkew = "clock_skew", Authenticated;
     /// `replay = "once"` needs a `jti`.
     NoTokenId = "no_token_id", Authenticated;
     /// The token was used before.
@@ -127,10 +155,14 @@ refusals! {
     NotAllowed = "not_allowed", Authenticated;
     /// The policy failed to evaluate for every service that might have allowed it.
     PolicyError = "policy_error", Authenticated;
+    /// A renewal of what is not open from this source.
+    NotOpen = "not_open", Authenticated;
     /// This principal holds grants from as many sources as it may.
     TooManySources = "too_many_sources", Authenticated;
     /// The grant map is as full as it may be without evicting live grants.
     GrantsFull = "grants_full", Authenticated;
+    /// The replay store could not be written, so nothing was opened.
+    StoreFailed = "store_failed", Authenticated;
     /// The grant could not be written.
     WriteFailed = "write_failed", Authenticated;
 }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use crate::{
     clock::Now,
     config::{PrefixWidths, ReplayMode},
-    knock::Knock,
+    knock::{Body, Knock},
     refusal::Refusal,
     snapshot::Snapshot,
     token::{self, Principal, TokenId, VerifiedToken},
@@ -107,7 +107,14 @@ impl Record for NoRecord {
 /// Verifies the token of a knock and asks the policy what it opens.
 #[must_use]
 pub fn verify(knock: &Knock, snapshot: &Snapshot, now: Now, record: &mut impl Record) -> Outcome {
-    let (token, issuer) = match token::verify(&knock.token, knock.form, &snapshot.config, &snapshot.keys, now, record) {
+    let text = match &knock.body {
+        Body::Bare(token) => token,
+        Body::Sealed(_) => {
+            let refusal = Refusal::FormNotAccepted;
+            return Outcome::Denied(Denied { refusal, issuer: None, who: None, rule: None });
+        }
+    };
+    let (token, issuer) = match token::verify(text, knock.form, &snapshot.config, &snapshot.keys, now, record) {
         Ok(verified) => verified,
         Err(denied) => return Outcome::Denied(denied),
     };

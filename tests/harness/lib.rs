@@ -38,3 +38,5 @@ pub mod crafted;
 pub mod vectors;
 pub mod evasion;
 pub mod world;
+pub mod knocks;
+pub mod rows;

@@ -15,7 +15,13 @@ use jpat_common::{
         RULE_TCP_FLOWS, ServiceRule, Settings, port_index, service_index,
     },
 };
-use jpat_ebpf::decide::Tables;
+use jpat_ebpf::{
+    decide::{Tables, decide},
+    parse::Packet,
+    verdict::{Decision, Verdict},
+};
+
+use crate::knocks::Gate;
 
 /// An address of the protected host.
 pub const HOST4: [u8; 4] = [192, 0, 2, 1];
@@ -112,6 +118,8 @@ pub struct World {
     pub always_allow: Vec<(Addr, u32)>,
     /// By key.
     pub grants: BTreeMap<GrantKey, GrantValue>,
+    /// What knocks are asked.
+    pub gate: Gate,
     flows: Arc<Mutex<Flows>>,
     /// The time at which it is asked.
     pub now_ns: u64,
@@ -147,6 +155,7 @@ impl World {
             destinations: vec![(addr::from_v4(BROADCAST4), V4_MAPPED_BITS + 32)],
             always_allow: vec![(addr::from_v4(ALLOWED.v4), V4_MAPPED_BITS + 32), (ALLOWED.v6, 64)],
             grants: BTreeMap::new(),
+            gate: Gate::new(),
             flows: Arc::default(),
             now_ns,
         };
@@ -168,6 +177,19 @@ impl World {
             rule.flags = RULE_TCP_FLOWS | RULE_KEEP_TCP | RULE_KEEP_UDP;
         }
         world
+    }
+
+    /// What becomes of a packet, by the decision and, if that says it is a knock, by the filter; rings have room.
+    #[must_use]
+    pub fn judge(&self, packet: &Packet<'_>, settings: &Settings) -> Decision {
+        let decision = decide(packet, settings, self);
+        match decision.verdict {
+            Verdict::Knock => match self.gate.admit(packet.payload, self.now_ns) {
+                Ok(_) => decision,
+                Err(reason) => Decision { verdict: Verdict::Drop(reason), ..decision },
+            },
+            Verdict::Pass(_) | Verdict::Drop(_) => decision,
+        }
     }
 
     /// Every flow.

@@ -12,7 +12,6 @@ use jpat_common::{
     settings::{FLAG_DROP_TUNNELS, Settings},
 };
 use jpat_ebpf::{
-    decide::decide,
     frame::Cursor,
     parse::parse,
     verdict::{Decision, Verdict},
@@ -29,6 +28,7 @@ use libtest_mimic::Trial;
 use super::model::{
     self, Fate,
     dissect::Start,
+    gate::{self, Budget, Gate},
     tables::{Grant, Prefix, Service, Tables, Transport},
 };
 use crate::kernel::{self, Kernel};
@@ -101,7 +101,7 @@ fn play(stage: &mut Option<Stage>, case: &Case) -> Result<()> {
         let of_the_model = Decision { service: ruling.service, verdict: of_the_model };
         ensure!(of_the_model == expected, "frame {number}: the model says {of_the_model:?}, not {expected:?}");
 
-        let on_the_host = decide(&parse(Cursor::over(frame)), &settings, &stage.world);
+        let on_the_host = stage.world.judge(&parse(Cursor::over(frame)), &settings);
         ensure!(on_the_host == expected, "frame {number}: the host says {on_the_host:?}, not {expected:?}");
 
         let index = counter_index(expected.service, exit.slot);
@@ -140,7 +140,14 @@ fn tables(world: &World, drops_tunnels: bool) -> Tables {
         flows_per_grant: 0,
         opened: BTreeMap::new(),
         closed: BTreeMap::new(),
-        ring_room: 1,
+        gate: Gate {
+            keys: BTreeMap::new(),
+            wall_offset_ns: None,
+            budgets: [(gate::BARE, Budget { cost_ns: 1, most_ns: 1, taken_ns: 0, at_ns: 0 })].into(),
+            seen: BTreeSet::new(),
+            bare_room: 1,
+            sealed_room: 0,
+        },
     };
     let grant = Grant { end_ns: world.now_ns + MAX_TTL_NS, generation: GENERATION };
     for source in [GRANTED.v4.into(), GRANTED.v6.into()] {

@@ -3,6 +3,7 @@
 
 mod damage;
 mod draw;
+mod knock;
 mod recipe;
 
 use super::{
@@ -24,11 +25,24 @@ const STRIDE: u64 = 1_000_003;
 /// `count` frames for `stage`, of which the first belong to cell `cell` of the stride through the matrix.
 pub(crate) fn frames(dice: &mut Dice, stage: &Stage, cell: u64, count: usize) -> Vec<Vec<u8>> {
     let start = stage.program.start();
-    let only_knocks = dice.percent(5);
+    let flood = dice.below(15);
+    let now_ns = stage.begin_ns;
     let mut frames = Vec::with_capacity(count + 200);
     while frames.len() < count {
         match dice.below(12) {
-            _ if only_knocks => frames.push(draw::knock(dice).make(start, dice).bytes),
+            // More than a ring holds, of either form.
+            _ if flood == 0 => {
+                let payload = knock::bare(dice);
+                frames.push(draw::knock(dice, payload).make(start, dice).bytes);
+            }
+            _ if (1..3).contains(&flood) => {
+                let payload = knock::fresh(dice, now_ns, frames.len());
+                frames.push(draw::knock(dice, payload).make(start, dice).bytes);
+            }
+            _ if flood == 3 => {
+                let payload = knock::payload(dice, now_ns);
+                frames.push(draw::knock(dice, payload).make(start, dice).bytes);
+            }
             0..3 => {
                 for _ in 0..40 {
                     let number = cell.wrapping_add(frames.len() as u64).wrapping_mul(STRIDE);
@@ -43,9 +57,10 @@ pub(crate) fn frames(dice: &mut Dice, stage: &Stage, cell: u64, count: usize) ->
             }
             6 => frames.extend(truncations(dice, start)),
             7 => {
-                for _ in 0..10 {
-                    let made = draw::any_knock(dice).make(start, dice);
-                    frames.push(damage::damaged(made, dice));
+                for _ in 0..30 {
+                    let payload = knock::payload(dice, now_ns);
+                    let made = draw::any_knock(dice, payload).make(start, dice);
+                    frames.push(if dice.percent(80) { made.bytes } else { damage::damaged(made, dice) });
                 }
             }
             _ => {

@@ -3,6 +3,7 @@
 
 pub(crate) mod dissect;
 pub(crate) mod flows;
+pub(crate) mod gate;
 pub(crate) mod tables;
 
 use std::net::IpAddr;
@@ -10,6 +11,7 @@ use std::net::IpAddr;
 use jpat_common::reason::{DropReason, PassReason};
 
 use dissect::{Carries, Frame, Inside, Packet, Start, Tcp, Udp, dissect};
+use gate::Taken;
 use tables::{FlowId, Tables, Transport, may_hold_grants};
 
 /// Most bytes of a knock: what fits into the smallest IPv6 packet that every link carries (RFC 8200 §5).
@@ -33,6 +35,7 @@ pub(crate) struct Knock {
     pub(crate) source: (IpAddr, u16),
     pub(crate) destination: (IpAddr, u16),
     pub(crate) payload: Vec<u8>,
+    pub(crate) taken: Taken,
 }
 
 /// What the rules say of a frame.
@@ -71,8 +74,8 @@ struct Case<'a> {
     now_ns: u64,
 }
 
-/// What becomes of `bytes` at `now_ns`, with the description that it is judged by. Flows, their counts and the ring's room
-/// are changed as the program changes them.
+/// What becomes of `bytes` at `now_ns`, with the description that it is judged by. Flows, their counts and all that is
+/// asked of knocks are changed as the program changes them.
 pub(crate) fn judge(tables: &mut Tables, bytes: &[u8], start: Start, now_ns: u64) -> (Frame, Ruling) {
     let frame = dissect(bytes, start);
     let case = Case { frame: &frame, now_ns };
@@ -84,19 +87,16 @@ pub(crate) fn judge(tables: &mut Tables, bytes: &[u8], start: Start, now_ns: u64
     {
         (rule, fate) = ("what passes wherever it comes from and goes to", by_itself);
     }
-    if matches!(fate, Fate::Knock(_)) {
-        match tables.ring_room.checked_sub(1) {
-            Some(room) => tables.ring_room = room,
-            None => fate = Fate::Drop(DropReason::KnockRingFull),
-        }
-    }
     (frame, Ruling { rule, service, fate })
 }
 
 /// What passes anyhow is counted as what it is, and not by its addresses, which need not be looked up for that.
 fn passes_by_itself(case: &Case<'_>, tables: &mut Tables) -> Option<Fate> {
     case.inside()?;
-    let (_, fate) = [knock_port, without_ports, udp_tunnels, unprotected].iter().find_map(|rule| rule(case, tables))?;
+    if case.udp().is_some_and(|(_, udp)| udp.to == tables.knock_port) {
+        return None;
+    }
+    let (_, fate) = [without_ports, udp_tunnels, unprotected].iter().find_map(|rule| rule(case, tables))?;
     matches!(fate, Fate::Pass(_)).then_some(fate)
 }
 
@@ -187,10 +187,15 @@ fn knock_port(case: &Case<'_>, tables: &mut Tables) -> Answer {
     if !may_hold_grants(packet.source) {
         return dropped(DropReason::KnockBadSource);
     }
+    let taken = match tables.gate.judge(payload, case.now_ns) {
+        Ok(taken) => taken,
+        Err(reason) => return dropped(reason),
+    };
     let knock = Knock {
         source: (packet.source, udp.from),
         destination: (packet.destination, udp.to),
         payload: payload.to_vec(),
+        taken,
     };
     Some((0, Fate::Knock(knock)))
 }

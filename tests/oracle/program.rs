@@ -2,7 +2,7 @@
 
 pub(super) mod encode;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, ensure};
 use aya::{
@@ -18,12 +18,17 @@ use jpat_common::{
     hosts::{BUCKETS, Bucket, bucket_index},
     map_name,
     reason::{SLOTS, counter_index},
-    settings::{Protocol, ServiceRule, Settings, port_index, service_index},
+    sealed::{Budget, KnockKey},
+    settings::{PortRow, Protocol, ServiceRule, Settings, port_index, service_index},
 };
+use jpat_tests::rows;
 use jpat_userspace::datapath::object::OBJECT;
 
 use super::{
-    model::tables::{Flow, FlowId, Prefix},
+    model::{
+        gate::Gate,
+        tables::{Flow, FlowId, Prefix},
+    },
     stage::{self, FREE_PORT, Program, Stage},
 };
 use crate::kernel::has_frags;
@@ -38,13 +43,18 @@ pub(crate) struct Loaded {
     closed: HashMap<MapData, GrantKey, u64>,
     grants: HashMap<MapData, GrantKey, GrantValue>,
     settings: Array<MapData, Settings>,
-    ports: Array<MapData, u32>,
+    ports: Array<MapData, PortRow>,
     services: Array<MapData, ServiceRule>,
+    bare_ring: RingBuf<MapData>,
     ring: RingBuf<MapData>,
+    keys: HashMap<MapData, [u8; 2], KnockKey>,
+    budgets: Array<MapData, Budget>,
+    wall_clock: Array<MapData, u64>,
+    tags: HashMap<MapData, [u8; 8], u64>,
     hosts: Array<MapData, Bucket>,
-    hints: Array<MapData, u64>,
-    /// Words of the hints that are not zero.
-    hinted: BTreeMap<u32, u64>,
+    hints: Array<MapData, hints::Row>,
+    /// Rows of the hints that are not zero.
+    hinted: BTreeMap<u32, hints::Row>,
     destinations: LpmTrie<MapData, Addr, u32>,
     always_allow: LpmTrie<MapData, Addr, u32>,
 }
@@ -71,7 +81,12 @@ impl Loaded {
             closed: take(map_name::FLOWS_CLOSED)?.try_into()?,
             grants: take(map_name::GRANTS)?.try_into()?,
             settings: take(map_name::SETTINGS)?.try_into()?,
+            bare_ring: take(map_name::BARE_KNOCKS)?.try_into()?,
             ring: take(map_name::KNOCKS)?.try_into()?,
+            keys: take(map_name::KNOCK_KEYS)?.try_into()?,
+            budgets: take(map_name::BUDGETS)?.try_into()?,
+            wall_clock: take(map_name::WALL_CLOCK)?.try_into()?,
+            tags: take(map_name::TAGS)?.try_into()?,
             hosts: take(map_name::HOSTS)?.try_into()?,
             hints: take(map_name::GRANT_HINTS)?.try_into()?,
             hinted: BTreeMap::new(),
@@ -107,18 +122,27 @@ impl Loaded {
         fill(&mut self.closed, &tables.closed.iter().map(|(id, count)| (grant_key(id), *count)).collect())?;
         fill(&mut self.flows, &tables.flows.iter().map(|(id, flow)| (flow_key(id), flow_value(flow))).collect())?;
         while self.ring.next().is_some() {}
+        while self.bare_ring.next().is_some() {}
+        self.set_gate(&tables.gate)
+    }
+
+    fn set_gate(&mut self, gate: &Gate) -> Result<()> {
+        let keys = gate.keys.iter().map(|(id, key)| (id.to_be_bytes(), encode::key(key)));
+        fill(&mut self.keys, &keys.collect())?;
+        for (group, budget) in &gate.budgets {
+            self.budgets.set(*group, encode::budget(budget), 0)?;
+        }
+        self.wall_clock.set(0, gate.wall_offset_ns.unwrap_or(0), 0)?;
+        fill(&mut self.tags, &BTreeMap::new())?;
         Ok(())
     }
 
     fn set_hints(&mut self, grants: &BTreeMap<GrantKey, GrantValue>) -> Result<()> {
-        let mut wanted = BTreeMap::new();
-        for bit in grants.keys().map(hints::bit) {
-            *wanted.entry(hints::word(bit)).or_default() |= hints::mask(bit);
+        let wanted = rows::hints(grants.keys());
+        for row in self.hinted.keys().filter(|row| !wanted.contains_key(row)) {
+            self.hints.set(*row, [0; 128], 0)?;
         }
-        for word in self.hinted.keys().filter(|word| !wanted.contains_key(word)) {
-            self.hints.set(*word, 0, 0)?;
-        }
-        wanted.iter().try_for_each(|(word, bits)| self.hints.set(*word, bits, 0))?;
+        wanted.iter().try_for_each(|(row, bits)| self.hints.set(*row, bits, 0))?;
         self.hinted = wanted;
         Ok(())
     }
@@ -126,14 +150,19 @@ impl Loaded {
     /// The rules of the stage in its slot, and in the idle one the opposite.
     fn set_rules(&mut self, stage: &Stage) -> Result<()> {
         let (slot, idle) = (stage.slot, stage.slot ^ 1);
+        let any = *stage.tables.services.keys().next().context("no services")?;
+        let mut entries = BTreeMap::new();
         for ((transport, port), service) in &stage.tables.ports {
-            self.ports.set(port_index(slot, protocol(*transport), *port), service, 0)?;
-            self.ports.set(port_index(idle, protocol(*transport), *port), 0, 0)?;
+            entries.insert(port_index(slot, protocol(*transport), *port), *service);
+            entries.insert(port_index(idle, protocol(*transport), *port), 0);
         }
-        let any = stage.tables.services.keys().next().context("no services")?;
         for transport in [Protocol::Tcp, Protocol::Udp] {
-            self.ports.set(port_index(slot, transport, FREE_PORT), 0, 0)?;
-            self.ports.set(port_index(idle, transport, FREE_PORT), any, 0)?;
+            entries.insert(port_index(slot, transport, FREE_PORT), 0);
+            entries.insert(port_index(idle, transport, FREE_PORT), any);
+        }
+        // The rows are the same for every stage but for the slot.
+        for (row, ports) in rows::ports(entries) {
+            self.ports.set(row, ports, 0)?;
         }
         for (number, service) in &stage.tables.services {
             self.services.set(service_index(slot, *number), rule(service), 0)?;
@@ -186,9 +215,20 @@ impl Loaded {
         Ok((self.flows.iter().collect::<Result<_, _>>()?, self.opened.iter().collect::<Result<_, _>>()?))
     }
 
-    /// Takes the next record out of the ring.
-    pub(crate) fn knock(&mut self) -> Option<Vec<u8>> {
-        self.ring.next().map(|record| record.to_vec())
+    /// Every tag that is remembered.
+    pub(crate) fn tags(&self) -> Result<BTreeSet<[u8; 8]>> {
+        Ok(self.tags.keys().collect::<Result<_, _>>()?)
+    }
+
+    /// Until when a budget is taken up, in nanoseconds of boot time.
+    pub(crate) fn budget(&self, group: u32) -> Result<u64> {
+        Ok(self.budgets.get(&group, 0)?.next_ns)
+    }
+
+    /// Takes the next record out of the ring of sealed knocks, or out of that of bare ones.
+    pub(crate) fn knock(&mut self, is_sealed: bool) -> Option<Vec<u8>> {
+        let ring = if is_sealed { &mut self.ring } else { &mut self.bare_ring };
+        ring.next().map(|record| record.to_vec())
     }
 }
 

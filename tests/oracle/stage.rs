@@ -3,6 +3,7 @@
 
 mod cast;
 mod planted;
+mod keys;
 
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -10,11 +11,13 @@ use super::{
     dice::Dice,
     model::{
         dissect::Start,
+        gate::Gate,
         tables::{Prefix, Service, Tables},
     },
 };
 use cast::{ADOPTING, CUT, KEPT, ODD_WIDTH, UDP_KEPT, WIDE};
 pub(crate) use cast::{DESTINATIONS, FIRST_PORT, FLOW_STATES, FREE_PORT, KNOCK_PORT, PORTS, SENDERS, SERVICES};
+pub(crate) use keys::{KEYS, WALL_OFFSET_NS};
 use planted::planted;
 
 /// One second in nanoseconds.
@@ -49,6 +52,8 @@ pub(crate) struct Stage {
     /// Slot of the ports and services tables that is in force.
     pub(crate) slot: u32,
     pub(crate) program: Program,
+    /// When it was drawn.
+    pub(crate) begin_ns: u64,
 }
 
 /// Parses one of this file's addresses.
@@ -63,7 +68,7 @@ pub(crate) fn flow_capacity() -> usize {
 
 impl Stage {
     /// What is particular about it, for the report.
-    pub(crate) fn traits(&self) -> [&'static str; 4] {
+    pub(crate) fn traits(&self) -> [&'static str; 5] {
         let tables = &self.tables;
         let program = match self.program {
             Program::Ethernet => "program jpat",
@@ -76,11 +81,14 @@ impl Stage {
             Some(_) => "destinations: addresses",
         };
         let mode = if tables.audits { "mode: audit" } else { "mode: enforce" };
-        [program, destinations, mode, if tables.drops_tunnels { "tunnels: drop" } else { "tunnels: pass" }]
+        let Gate { wall_offset_ns, .. } = tables.gate;
+        let clock = if wall_offset_ns.is_some() { "wall clock: known" } else { "wall clock: not known" };
+        let tunnels = if tables.drops_tunnels { "tunnels: drop" } else { "tunnels: pass" };
+        [program, destinations, mode, tunnels, clock]
     }
 
-    /// Draws one for `now_ns`; `ring_room` knocks fit into the empty ring.
-    pub(crate) fn draw(dice: &mut Dice, now_ns: u64, has_frags: bool, ring_room: usize) -> Self {
+    /// Draws one for `now_ns`; so many bare and sealed knocks fit into the empty rings.
+    pub(crate) fn draw(dice: &mut Dice, now_ns: u64, has_frags: bool, ring_room: [usize; 2]) -> Self {
         let generation = dice.pick(&[7, 8, u32::MAX]);
         let program = match dice.below(20) {
             0..5 => Program::Ip,
@@ -103,7 +111,7 @@ impl Stage {
             flows_per_grant: dice.pick(&[2, 1_000, 1_000]),
             opened: BTreeMap::new(),
             closed: BTreeMap::new(),
-            ring_room,
+            gate: keys::gate(dice, now_ns, ring_room),
         };
         if dice.percent(80) {
             let prefix = |text, bits| Prefix::of(address(text), bits);
@@ -111,7 +119,7 @@ impl Stage {
                 vec![prefix("100.64.3.0", 24), prefix("100.64.4.1", 32), prefix("2001:db8:aaaa::", 47)];
         }
         tables.grant_all(now_ns);
-        Self { tables, slot: u32::from(dice.percent(50)), program }
+        Self { tables, slot: u32::from(dice.percent(50)), program, begin_ns: now_ns }
     }
 }
 

@@ -7,7 +7,8 @@ use jpat_common::{
     grant::{GrantKey, GrantValue},
     map_name,
     reason::COUNTER_ENTRIES,
-    settings::{PORT_ENTRIES, SERVICE_ENTRIES, ServiceRule, Settings},
+    sealed::{self, Budget, KnockKey, MAX_KNOCK_KEYS},
+    settings::{PORT_ROWS, PortRow, SERVICE_ENTRIES, ServiceRule, Settings},
 };
 
 use crate::{
@@ -28,7 +29,7 @@ const NO_PREALLOC: u32 = 1;
 const READ_ONLY: u32 = 1 << 7;
 
 /// Instructions the verifier may walk. The kernel's limit is a million, older ones prune less.
-const VERIFIER_BUDGET: u32 = 200_000;
+const VERIFIER_BUDGET: u32 = 350_000;
 
 struct Expected {
     name: &'static str,
@@ -40,20 +41,25 @@ struct Expected {
 }
 
 #[rustfmt::skip]
-const MAPS: [Expected; 14] = [
+const MAPS: [Expected; 19] = [
     Expected { name: map_name::GRANTS, kind: MapType::LruHash, key: size_of::<GrantKey>(), value: size_of::<GrantValue>(), entries: 65_536, flags: READ_ONLY },
-    Expected { name: map_name::GRANT_HINTS, kind: MapType::Array, key: 4, value: 8, entries: 1 << 14, flags: READ_ONLY },
+    Expected { name: map_name::GRANT_HINTS, kind: MapType::Array, key: 4, value: 1024, entries: 128, flags: READ_ONLY },
     Expected { name: map_name::FLOWS, kind: MapType::Hash, key: size_of::<FlowKey>(), value: size_of::<FlowValue>(), entries: 65_536, flags: 0 },
     Expected { name: map_name::FLOWS_OPENED, kind: MapType::Hash, key: size_of::<GrantKey>(), value: 8, entries: 65_536, flags: 0 },
     Expected { name: map_name::FLOWS_CLOSED, kind: MapType::Hash, key: size_of::<GrantKey>(), value: 8, entries: 65_536, flags: READ_ONLY },
     Expected { name: map_name::SETTINGS, kind: MapType::Array, key: 4, value: size_of::<Settings>(), entries: 1, flags: 0 },
-    Expected { name: map_name::PORTS, kind: MapType::Array, key: 4, value: 4, entries: PORT_ENTRIES, flags: 0 },
+    Expected { name: map_name::PORTS, kind: MapType::Array, key: 4, value: size_of::<PortRow>(), entries: PORT_ROWS, flags: 0 },
     Expected { name: map_name::SERVICES, kind: MapType::Array, key: 4, value: size_of::<ServiceRule>(), entries: SERVICE_ENTRIES, flags: 0 },
     Expected { name: map_name::HOSTS, kind: MapType::Array, key: 4, value: 64, entries: 1024, flags: READ_ONLY },
     Expected { name: map_name::DESTINATIONS, kind: MapType::LpmTrie, key: 20, value: 4, entries: 4096, flags: NO_PREALLOC },
     Expected { name: map_name::ALWAYS_ALLOW, kind: MapType::LpmTrie, key: 20, value: 4, entries: 4096, flags: NO_PREALLOC },
     Expected { name: map_name::CLOCK, kind: MapType::PerCpuArray, key: 4, value: 16, entries: 1, flags: 0 },
     Expected { name: map_name::KNOCKS, kind: MapType::RingBuf, key: 0, value: 0, entries: 1 << 20, flags: 0 },
+    Expected { name: map_name::BARE_KNOCKS, kind: MapType::RingBuf, key: 0, value: 0, entries: 1 << 18, flags: 0 },
+    Expected { name: map_name::KNOCK_KEYS, kind: MapType::Hash, key: 2, value: size_of::<KnockKey>(), entries: MAX_KNOCK_KEYS, flags: READ_ONLY },
+    Expected { name: map_name::BUDGETS, kind: MapType::Array, key: 4, value: size_of::<Budget>(), entries: sealed::BUDGETS, flags: 0 },
+    Expected { name: map_name::WALL_CLOCK, kind: MapType::Array, key: 4, value: 8, entries: 1, flags: READ_ONLY },
+    Expected { name: map_name::TAGS, kind: MapType::LruHash, key: 8, value: 8, entries: sealed::TAGS, flags: 0 },
     Expected { name: map_name::COUNTERS, kind: MapType::PerCpuArray, key: 4, value: 8, entries: COUNTER_ENTRIES, flags: 0 },
 ];
 
@@ -64,6 +70,8 @@ fn maps() -> Result<()> {
     let mut expected: Vec<_> = MAPS.iter().map(|map| map.name).collect();
     expected.sort_unstable();
     ensure!(names == expected, "the object has the maps {names:?}, not {expected:?}");
+    let secret = [map_name::KNOCK_KEYS, map_name::CLOCK, map_name::WALL_CLOCK, map_name::BUDGETS];
+    ensure!(secret.iter().all(|name| !map_name::PINNED.contains(name)), "what is this program's own is pinned");
     ensure!(map_name::PINNED.iter().all(|name| names.contains(name)), "a pinned map is missing: {names:?}");
     for Expected { name, kind, key, value, entries, flags } in MAPS {
         let info = info(&kernel, name)?;

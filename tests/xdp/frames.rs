@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use jpat_common::reason::{DropReason, counter_index};
-use jpat_ebpf::{decide::decide, frame::Cursor, parse::parse, verdict::Exit};
+use jpat_ebpf::{frame::Cursor, parse::parse, verdict::Exit};
 use jpat_tests::{
     vectors::{self, Vector},
     world::World,
@@ -44,7 +44,7 @@ impl Comparison {
         if vector.flags != 0 {
             self.kernel.write_settings(&settings)?;
         }
-        let decision = decide(&parse(Cursor::over(frame)), &settings, &self.world);
+        let decision = self.world.judge(&parse(Cursor::over(frame)), &settings);
         let Exit { slot, action } = decision.verdict.exit(&settings);
         let index = counter_index(decision.service, slot);
         let before = self.kernel.counter(index)?;

@@ -13,6 +13,7 @@ use jpat_common::{
 use jpat_ebpf::verdict::Verdict;
 use jpat_tests::{
     packet::{ETHER_IPV4, ETHER_IPV6, SYN, TCP, ethernet, ipv4, ipv6, tcp},
+    rows,
     world::{GENERATION, GRANTED, HOST4, HOST6, MAX_TTL_NS, SSH, SSH_PORT, STRANGER, Sender, WEB, WEB_PORT, World},
 };
 
@@ -114,13 +115,12 @@ fn hinted() -> Result<()> {
     stage.expect(&GRANTED, WEB, WEB_PORT, Verdict::Drop(DropReason::NoGrant), "no hint")?;
     let rule = stage.world.rules[&service_index(stage.world.settings.slot, WEB)];
     let keys = [(addr::from_v4(GRANTED.v4), rule.mask_v4), (GRANTED.v6, rule.mask_v6)];
-    for bit in keys.map(|(source, mask)| hints::bit(&GrantKey::new(&source, &mask, WEB))) {
-        stage.kernel.write_array(map_name::GRANT_HINTS, [(&hints::word(bit), &hints::mask(bit))])?;
-    }
+    let keys = keys.map(|(source, mask)| GrantKey::new(&source, &mask, WEB));
+    stage.kernel.write_array(map_name::GRANT_HINTS, &rows::hints(&keys))?;
     stage.expect(&GRANTED, WEB, WEB_PORT, Verdict::Pass(PassReason::Grant), "its hint")?;
     // The whole table set: every look-up is made, and nobody comes in by it.
-    for word in 0..hints::WORDS {
-        stage.kernel.write_array(map_name::GRANT_HINTS, [(&word, &u64::MAX)])?;
+    for row in 0..hints::ROWS {
+        stage.kernel.write_array(map_name::GRANT_HINTS, [(&row, &[u64::MAX; 128])])?;
     }
     stage.expect(&STRANGER, WEB, WEB_PORT, Verdict::Drop(DropReason::NoGrant), "hints alone")?;
     stage.expect(&GRANTED, WEB, WEB_PORT, Verdict::Pass(PassReason::Grant), "every hint")

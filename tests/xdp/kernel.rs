@@ -1,6 +1,6 @@
 //! The object in the kernel, with a [`World`] in its maps.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use aya::{
@@ -14,9 +14,10 @@ use jpat_common::{
     grant::{GrantKey, GrantValue},
     hosts::{Bucket, bucket_index},
     map_name,
+    sealed::{Budget, KnockKey},
     settings::Settings,
 };
-use jpat_tests::world::World;
+use jpat_tests::{knocks::TagKey, rows, world::World};
 use jpat_userspace::datapath::object::OBJECT;
 
 /// What this kernel has not got, and without which a test says nothing.
@@ -51,7 +52,8 @@ impl Kernel {
         }
         let mut kernel = Self { ebpf };
         kernel.write_settings(&world.settings)?;
-        kernel.write_array(map_name::PORTS, &world.ports)?;
+        let ports = rows::ports(world.ports.iter().map(|(index, service)| (*index, *service)));
+        kernel.write_array(map_name::PORTS, &ports)?;
         kernel.write_array(map_name::SERVICES, &world.rules)?;
         kernel.write_hosts(&world.hosts)?;
         kernel.write_prefixes(map_name::DESTINATIONS, &world.destinations)?;
@@ -59,6 +61,11 @@ impl Kernel {
         for (key, value) in &world.grants {
             kernel.write_grant(key, value)?;
         }
+        for key in world.gate.keys.values() {
+            kernel.write_key(key)?;
+        }
+        kernel.write_array(map_name::BUDGETS, &world.gate.budgets())?;
+        kernel.write_array(map_name::WALL_CLOCK, [(&0, &world.gate.wall_offset_ns.unwrap_or(0))])?;
         Ok(kernel)
     }
 
@@ -184,9 +191,37 @@ impl Kernel {
         Ok(self.map(map_name::COUNTERS)?.try_into()?)
     }
 
-    /// Takes all records out of the ring.
+    /// Adds a knock key.
+    pub(crate) fn write_key(&mut self, key: &TagKey) -> Result<()> {
+        let mut keys = HashMap::<_, [u8; 2], KnockKey>::try_from(self.map_mut(map_name::KNOCK_KEYS)?)?;
+        Ok(keys.insert(key.map_key(), key.entry(), 0)?)
+    }
+
+    /// Removes a knock key.
+    pub(crate) fn remove_key(&mut self, key: &TagKey) -> Result<()> {
+        let mut keys = HashMap::<_, [u8; 2], KnockKey>::try_from(self.map_mut(map_name::KNOCK_KEYS)?)?;
+        Ok(keys.remove(&key.map_key())?)
+    }
+
+    /// One budget.
+    pub(crate) fn budget(&self, group: u32) -> Result<Budget> {
+        Ok(Array::<_, Budget>::try_from(self.map(map_name::BUDGETS)?)?.get(&group, 0)?)
+    }
+
+    /// Every tag that is remembered.
+    pub(crate) fn tags(&self) -> Result<BTreeSet<[u8; 8]>> {
+        let tags = HashMap::<_, [u8; 8], u64>::try_from(self.map(map_name::TAGS)?)?;
+        Ok(tags.keys().collect::<Result<_, _>>()?)
+    }
+
+    /// Takes all records out of both rings, those of bare knocks first.
     pub(crate) fn knocks(&mut self) -> Result<Vec<Vec<u8>>> {
-        let mut ring = RingBuf::try_from(self.map_mut(map_name::KNOCKS)?)?;
+        Ok([self.records(map_name::BARE_KNOCKS)?, self.records(map_name::KNOCKS)?].concat())
+    }
+
+    /// Takes all records out of a ring.
+    pub(crate) fn records(&mut self, ring: &str) -> Result<Vec<Vec<u8>>> {
+        let mut ring = RingBuf::try_from(self.map_mut(ring)?)?;
         let mut records = Vec::new();
         while let Some(record) = ring.next() {
             records.push(record.to_vec());

@@ -6,6 +6,7 @@ use jpat_common::{
     knock::{FORM_BARE, KnockMeta, KnockRecord, MAX_PAYLOAD},
     map_name,
     reason::{DropReason, counter_index},
+    sealed::BARE_BUDGET,
 };
 use jpat_ebpf::{
     frame::Cursor,
@@ -48,7 +49,7 @@ fn meta(record: &[u8]) -> Result<KnockMeta> {
         destination: field!(destination),
         source_port: field!(source_port),
         destination_port: field!(destination_port),
-        reserved2: field!(reserved2),
+        group: u32::from_ne_bytes(field!(group)),
     })
 }
 
@@ -77,7 +78,7 @@ fn as_sent() -> Result<()> {
             destination: packet.addresses.destination(),
             source_port: CLIENT_PORT.to_be_bytes(),
             destination_port: KNOCK_PORT.to_be_bytes(),
-            reserved2: [0; 4],
+            group: BARE_BUDGET,
         };
         ensure!(meta == expected, "{}: {meta:?}, not {expected:?}", vector.name);
         let payload = &record[size_of::<KnockMeta>()..][..usize::from(meta.length)];
@@ -95,16 +96,16 @@ fn full_ring() -> Result<()> {
     let world = kernel::world()?;
     let mut kernel = Kernel::load(&world)?;
     let frame = |number: u32| {
-        let payload = [number.to_be_bytes().as_slice(), &[b'k'; MAX_PAYLOAD - 4]].concat();
+        let payload = [b"e".as_slice(), &number.to_be_bytes(), &[b'k'; MAX_PAYLOAD - 5]].concat();
         ethernet(ETHER_IPV4, &ipv4(STRANGER.v4, HOST4, UDP, 0, &[], &udp(KNOCK_PORT, &payload)))
     };
     let queued = counter_index(0, DropReason::KnockQueued.number());
-    let full = counter_index(0, DropReason::KnockRingFull.number());
+    let full = counter_index(0, DropReason::KnockBareRingFull.number());
     let mut sent = 0;
     while kernel.counter(full)? == 0 {
         ensure!(kernel.run(&frame(sent))? == XDP_DROP, "knock {sent} went on to the stack");
         sent += 1;
-        ensure!(sent < 10_000, "the ring of {} never fills", map_name::KNOCKS);
+        ensure!(sent < 10_000, "the ring of {} never fills", map_name::BARE_KNOCKS);
     }
     let kept = u64::from(sent - 1);
     ensure!(kernel.counter(queued)? == kept, "{sent} sent, {} counted as queued", kernel.counter(queued)?);
@@ -113,7 +114,7 @@ fn full_ring() -> Result<()> {
     for (number, record) in (0_u32..).zip(&records) {
         ensure!(meta(record)?.source == addr::from_v4(STRANGER.v4), "record {number}: another source");
         ensure!(
-            record[size_of::<KnockMeta>()..].starts_with(&number.to_be_bytes()),
+            record[size_of::<KnockMeta>() + 1..].starts_with(&number.to_be_bytes()),
             "record {number}: another's bytes"
         );
     }

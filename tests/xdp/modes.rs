@@ -9,7 +9,7 @@ use jpat_common::{
 use jpat_ebpf::verdict::{Verdict, XDP_DROP, XDP_PASS};
 use jpat_tests::{
     packet::{ETHER_IPV4, SYN, TCP, ethernet, ipv4, tcp},
-    vectors,
+    rows, vectors,
     world::{FREE_PORT, HOST4, SSH, STRANGER, WEB, WEB_PORT},
 };
 
@@ -47,7 +47,8 @@ fn slots() -> Result<()> {
     let world = kernel::world()?;
     let mut kernel = Kernel::load(&world)?;
     let other = Settings { slot: world.settings.slot ^ 1, ..world.settings };
-    kernel.write_array(map_name::PORTS, [(&port_index(other.slot, Protocol::Tcp, FREE_PORT), &SSH)])?;
+    let ports = rows::ports([(port_index(other.slot, Protocol::Tcp, FREE_PORT), SSH)]);
+    kernel.write_array(map_name::PORTS, &ports)?;
     let frame = |port| ethernet(ETHER_IPV4, &ipv4(STRANGER.v4, HOST4, TCP, 0, &[], &tcp(port, SYN, &[])));
     let no_grant = Verdict::Drop(DropReason::NoGrant);
     let unprotected = Verdict::Pass(PassReason::UnprotectedPort);

@@ -1,9 +1,13 @@
 //! What can go wrong with a knock.
 
-use std::{io, net::IpAddr};
+use std::{io, net::IpAddr, path::PathBuf};
 
-use super::{preflight, wait};
-use crate::refusal::Refusal;
+use super::{preflight, profile::ProfileError, sealed::Sizes, wait};
+use crate::{
+    knock::{MAX_PAYLOAD, sealed::SealError},
+    refusal::Refusal,
+    secret_file::SecretFileError,
+};
 
 /// Why nothing was sent, or nothing opened.
 #[derive(thiserror::Error, Debug)]
@@ -20,14 +24,36 @@ pub enum ClientError {
     #[error("{0} holds no token")]
     EmptyToken(String),
     /// The token does not fit a datagram.
-    #[error(
-        "the token has {length} bytes, and a knock carries at most {max}: ask the identity provider for a smaller one \
-         (fewer scopes, roles or groups, ES256 instead of RS256), or exchange it for a small token of your own issuer",
-        max = crate::knock::MAX_PAYLOAD
-    )]
-    TokenTooLong {
-        /// Its length.
-        length: usize,
+    #[error("{}", too_long(*.0))]
+    TokenTooLong(Sizes),
+    /// The profile cannot be used.
+    #[error(transparent)]
+    Profile(#[from] ProfileError),
+    /// The knock cannot be sealed.
+    #[error("the knock cannot be sealed: {0}")]
+    Seal(#[from] SealError),
+    /// A token with `cnf`, and no key.
+    #[error("the token is bound to a key (cnf): name its file with --key, or as client_key in the profile")]
+    NoClientKey,
+    /// A token with another key in its `cnf`.
+    #[error("the token is bound to another key than this one: `jpat issuer sign --cnf`, or your identity provider, binds it to yours")]
+    OtherClientKey,
+    /// The client's key cannot be read.
+    #[error("{}\n  remedy: {}", error.describe(path), error.remedy(path))]
+    ClientKeyFile {
+        /// Its file.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: SecretFileError,
+    },
+    /// It is no private key.
+    #[error("{} holds no private JWK of Ed25519 or P-256\n  remedy: make one with `jpat keygen --out FILE`", .0.display())]
+    BadClientKey(PathBuf),
+    /// The server's reply is a refusal.
+    #[error("refused: {code}{}", explained(code))]
+    Refused {
+        /// Its stable code.
+        code: String,
     },
     /// The token has not the shape of one.
     #[error("this is no token that a knock can carry: {}", .0.text())]
@@ -85,4 +111,24 @@ pub enum SendError {
 
 fn join(errors: &[SendError]) -> String {
     errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+fn too_long(sizes: Sizes) -> String {
+    let Sizes { bare, sealed } = sizes;
+    let smaller = "ask the identity provider for a smaller one (fewer scopes, roles or groups, ES256 instead of RS256), or \
+        exchange it for a small token of your own issuer";
+    let (takes, advice) = match sealed {
+        Some(sealed) if sealed <= MAX_PAYLOAD => {
+            (format!("bare the knock takes {bare}, sealed about {sealed}"), "knock sealed, with a --profile of the server")
+        }
+        Some(sealed) => (format!("bare the knock takes {bare}, sealed {sealed}"), smaller),
+        None => (format!("bare the knock takes {bare}"), smaller),
+    };
+    format!("the token does not fit one datagram of at most {MAX_PAYLOAD} bytes: {takes}. What to do: {advice}")
+}
+
+/// What a code means, in brackets.
+pub(crate) fn explained(code: &str) -> String {
+    let known = Refusal::ALL.iter().find(|refusal| refusal.code() == code);
+    known.map_or_else(String::new, |refusal| format!(" ({})", refusal.text().trim_end_matches('.')))
 }

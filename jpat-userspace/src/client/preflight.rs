@@ -5,7 +5,7 @@ use std::time::Duration;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::Value;
 
-use crate::clock::UnixTime;
+use crate::{clock::UnixTime, knock::Form};
 
 /// Something about the token that a server will, or may, refuse.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -61,7 +61,7 @@ impl std::fmt::Display for Finding {
             Self::Expired(ago) => write!(f, "the token expired {} ago", Span(*ago)),
             Self::NoExpiry => f.write_str("the token has no expiry (exp), and servers refuse such a token"),
             Self::Bound => {
-                f.write_str("the token is bound to a key (cnf), and servers refuse such a token in a bare knock")
+                f.write_str("the token is bound to a key (cnf), and servers refuse such a token in a bare knock: knock sealed")
             }
             Self::NotYetValid(ahead) => {
                 write!(f, "the token is not valid before {} from now, by this machine's clock", Span(*ahead))
@@ -84,9 +84,9 @@ pub struct Preflight {
     pub findings: Vec<Finding>,
 }
 
-/// Looks at a compact JWS, at `now`.
+/// Looks at a compact JWS that is to be sent in `form`, at `now`.
 #[must_use]
-pub fn look(token: &str, now: UnixTime) -> Preflight {
+pub fn look(token: &str, form: Form, now: UnixTime) -> Preflight {
     let mut parts = token.split('.').map(object);
     let (Some(Some(_header)), Some(Some(claims))) = (parts.next(), parts.next()) else {
         return Preflight { expires: None, findings: vec![Finding::NotJson] };
@@ -99,7 +99,7 @@ pub fn look(token: &str, now: UnixTime) -> Preflight {
         Some(exp) if exp <= now => findings.push(Finding::Expired(exp.until(now))),
         Some(_) => {}
     }
-    if claims.contains_key("cnf") {
+    if form == Form::Bare && claims.contains_key("cnf") {
         findings.push(Finding::Bound);
     }
     if !claims.contains_key("aud") {
@@ -181,13 +181,13 @@ mod tests {
     #[test]
     fn what_is_no_token_is_no_panic() {
         for text in ["", ".", "a.b.c", "e30.W10.c", "e30.e30", "e30.bnVsbA.x", "\u{fc}.e30.x"] {
-            let seen = look(text, NOW);
+            let seen = look(text, Form::Bare, NOW);
             assert!(seen.findings.iter().any(|finding| finding.is_hopeless()), "{text:?}: {seen:?}");
         }
     }
 
     fn findings(claims: Value) -> Vec<Finding> {
         let payload = URL_SAFE_NO_PAD.encode(claims.to_string());
-        look(&format!("e30.{payload}.c2ln"), NOW).findings
+        look(&format!("e30.{payload}.c2ln"), Form::Bare, NOW).findings
     }
 }

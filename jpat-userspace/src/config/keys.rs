@@ -1,4 +1,4 @@
-//! Keys that are in the file and should not be: of a later version, or of none.
+//! Keys that are in the file and that this version does not know.
 
 use serde_json::Value;
 use toml::de::DeTable;
@@ -9,50 +9,33 @@ use super::{
     source::{Source, join, tables},
 };
 
-/// Keys of the contract that this version does not have, without array indices, and what is so far instead.
-const NOT_YET: [(&str, &str); 3] = [
-    ("server", "remove it: sealed knocks come later, and bare ones need no server key"),
-    ("knock_key", "remove it: filter keys come with sealed knocks"),
-    ("limits.knocks_per_second", "remove it: groups come with sealed knocks; bare knocks have limits.bare_per_second"),
-];
-
 /// Reports and removes every key that the schema does not have.
 pub(super) fn strip(root: &mut DeTable<'_>, source: &Source) -> Vec<ConfigError> {
     let mut errors = Vec::new();
-    strip_table(root, &schema::inlined(), "", "", source, &mut errors);
+    strip_table(root, &schema::inlined(), "", source, &mut errors);
     errors
 }
 
-fn strip_table(
-    table: &mut DeTable<'_>,
-    schema: &Value,
-    path: &str,
-    plain: &str,
-    source: &Source,
-    errors: &mut Vec<ConfigError>,
-) {
+fn strip_table(table: &mut DeTable<'_>, schema: &Value, path: &str, source: &Source, errors: &mut Vec<ConfigError>) {
     let Some(known) = schema.get("properties").and_then(Value::as_object) else { return };
     let mut unknown = Vec::new();
     for (name, value) in table.iter_mut() {
-        let (path, plain) = (join(path, name.get_ref()), join(plain, name.get_ref()));
+        let path = join(path, name.get_ref());
         let Some(inner) = known.get(&**name.get_ref()) else {
-            let (message, remedy) = judge(name.get_ref(), &plain, known);
+            let (message, remedy) = judge(name.get_ref(), known);
             errors.push(source.error_at(name.span().start, &path, message, remedy));
             unknown.push(name.get_ref().clone().into_owned());
             continue;
         };
         let inner = inner.get("items").unwrap_or(inner);
         for (path, table) in tables(value.get_mut(), &path) {
-            strip_table(table, inner, &path, &plain, source, errors);
+            strip_table(table, inner, &path, source, errors);
         }
     }
     unknown.iter().for_each(|name| drop(table.remove(name.as_str())));
 }
 
-fn judge(name: &str, plain: &str, known: &serde_json::Map<String, Value>) -> (String, String) {
-    if let Some((_, remedy)) = NOT_YET.iter().find(|(key, _)| *key == plain) {
-        return ("not available in this version".into(), (*remedy).into());
-    }
+fn judge(name: &str, known: &serde_json::Map<String, Value>) -> (String, String) {
     let remedy = match closest(name, known.keys().map(String::as_str)) {
         Some(near) => format!("did you mean `{near}`?"),
         None => format!("known here: {}", known.keys().map(String::as_str).collect::<Vec<_>>().join(", ")),

@@ -4,6 +4,10 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub(super) use self::sealed::{KnockKey, Server};
+
+mod sealed;
+
 /// Configuration of `jpatd`. Durations are written as "30s", "10m" or "12h"; relative paths count from this file.
 #[derive(Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -19,6 +23,13 @@ pub(super) struct File {
     pub(super) pins: String,
     pub(super) listen: Listen,
     pub(super) always_allow: AlwaysAllow,
+    /// Who this host is to sealed knocks; needed where an issuer accepts them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) server: Option<Server>,
+    /// Keys of the filter in front of the controller, one id each; they authorise nothing. `jpatd keygen` makes one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1024))]
+    pub(super) knock_key: Vec<KnockKey>,
     /// Who issues tokens.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(min = 1))]
@@ -42,6 +53,8 @@ impl Default for File {
             pins: "/sys/fs/bpf/jpat".into(),
             listen: Listen::default(),
             always_allow: AlwaysAllow::default(),
+            server: None,
+            knock_key: Vec::new(),
             issuer: Vec::new(),
             service: Vec::new(),
             deny: Vec::new(),
@@ -126,12 +139,13 @@ pub(super) struct Issuer {
     /// Where its keys come from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) keys: Option<Keys>,
-    /// Forms of knock: "bare" (a naked JWT as the datagram).
+    /// Forms of knock: "sealed", "bare" (a naked JWT as the datagram), or both.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(min = 1), extend("items" = { "type": "string", "enum": ["bare"] }))]
+    #[schemars(length(min = 1), extend("items" = { "type": "string", "enum": ["sealed", "bare"] }))]
     pub(super) accept: Vec<String>,
-    /// "bind-source": the first source that uses a token owns it; "once": one use per token id.
-    #[schemars(extend("enum" = ["bind-source", "once"]))]
+    /// "bind-source": the first source that uses a token owns it; "once": one use per token id; "proof": each knock is
+    /// signed afresh with the key that the token names in `cnf` (sealed knocks alone).
+    #[schemars(extend("enum" = ["bind-source", "once", "proof"]))]
     pub(super) replay: String,
     /// Allowed `typ` header values, without `application/`; a token without `typ` is always allowed.
     pub(super) typ: Vec<String>,
@@ -144,8 +158,9 @@ pub(super) struct Issuer {
     /// Whether `http` URLs are taken from other hosts than this one. For labs: whoever is on the path can then put
     /// keys of its own in place of the issuer's.
     pub(super) allow_http: bool,
-    /// "observed": the address a knock came from is the one that gets the grant.
-    #[schemars(extend("enum" = ["observed"]))]
+    /// "observed": the address a knock came from is the one that gets the grant; "strict": the client must say the same
+    /// address inside the sealed knock, which it cannot behind NAT.
+    #[schemars(extend("enum" = ["observed", "strict"]))]
     pub(super) source_binding: String,
 }
 
@@ -298,6 +313,9 @@ pub(super) struct Limits {
     /// Bare knocks a second that are looked at.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub(super) bare_per_second: i64,
+    /// Sealed knocks a second of one group of knock keys that are looked at.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub(super) knocks_per_second: i64,
     /// Token ids that the replay memory holds; a full one refuses.
     #[schemars(range(min = 1, max = 10_000_000))]
     pub(super) replay_entries: i64,
@@ -313,6 +331,7 @@ impl Default for Limits {
             workers: 0,
             queue: 1024,
             bare_per_second: 1000,
+            knocks_per_second: 1000,
             replay_entries: 100_000,
         }
     }

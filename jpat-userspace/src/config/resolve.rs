@@ -3,6 +3,8 @@
 mod admin;
 mod issuer;
 mod listen;
+mod sealed;
+mod secret;
 mod service;
 
 use std::{
@@ -57,11 +59,15 @@ impl Resolver {
     fn file(&mut self, path: &Path, file: raw::File) -> Option<Config> {
         let mode = self.required("mode", file.mode, "mode = \"audit\" to watch first, or mode = \"enforce\"");
         let mode =
-            mode.and_then(|mode| self.word("mode", &mode, &[("enforce", Mode::Enforce), ("audit", Mode::Audit)], &[]));
+            mode.and_then(|mode| self.word("mode", &mode, &[("enforce", Mode::Enforce), ("audit", Mode::Audit)]));
         let (state, pins) = (self.path("state", &file.state), self.path("pins", &file.pins));
         let listen = self.listen(file.listen);
         let always_allow = self.always_allow(&file.always_allow.sources);
+        let (has_server, has_knock_keys) = (file.server.is_some(), !file.knock_key.is_empty());
+        let server = file.server.map(|server| self.server(server));
+        let knock_keys = self.knock_keys(file.knock_key);
         let issuers = self.issuers(file.issuer);
+        self.sealed_needs(issuers.resolved.as_deref(), has_server, has_knock_keys);
         let services = self.services(file.service, &issuers.names, listen.as_ref().map(|listen| listen.port));
         let deny = self.deny(file.deny);
         let limits = self.limits(&file.limits);
@@ -74,6 +80,11 @@ impl Resolver {
             pins: pins?,
             listen: listen?,
             always_allow: always_allow?,
+            server: match server {
+                Some(server) => Some(server?),
+                None => None,
+            },
+            knock_keys: knock_keys?,
             issuers: issuers.resolved?,
             services: services?,
             deny: deny?,
@@ -113,14 +124,10 @@ impl Resolver {
         }
     }
 
-    /// One of several words; those of `later` versions with what to write instead.
-    fn word<T: Copy>(&mut self, key: &str, text: &str, words: &[(&str, T)], later: &[(&str, &str)]) -> Option<T> {
+    /// One of several words.
+    fn word<T: Copy>(&mut self, key: &str, text: &str, words: &[(&str, T)]) -> Option<T> {
         if let Some((_, value)) = words.iter().find(|(word, _)| *word == text) {
             return Some(*value);
-        }
-        if let Some((_, remedy)) = later.iter().find(|(word, _)| *word == text) {
-            self.error(key, format!("\"{text}\" is not available in this version"), *remedy);
-            return None;
         }
         let remedy = match closest(text, words.iter().map(|(word, _)| *word)) {
             Some(near) => format!("did you mean \"{near}\"?"),

@@ -143,7 +143,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(tried, 11, "attach, port, tunnels and eight limits");
+        assert_eq!(tried, 12, "attach, port, tunnels and nine limits");
     }
 
     #[test]

@@ -111,6 +111,14 @@ pub(super) fn name(text: &str) -> Result<(), Complaint> {
     Err((format!("`{text}` is no name"), "use 1 to 64 letters, digits, `.`, `_`, `-`, and no `.` in front".into()))
 }
 
+/// Part of what knocks are bound to (`docs/protocol.md` §2).
+pub(super) fn server_id(text: &str) -> Result<(), Complaint> {
+    if (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Ok(());
+    }
+    Err((format!("`{text}` is no server id"), "use 1 to 64 printable ASCII characters without spaces".into()))
+}
+
 /// An entry of `listen.interfaces`.
 pub(super) fn interface(text: &str) -> Result<InterfacePattern, Complaint> {
     if text == "external" {

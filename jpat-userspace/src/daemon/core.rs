@@ -130,9 +130,11 @@ impl Core {
             Vec::new()
         });
         let name = |id| names.iter().find(|(known, _)| *known == id).map_or("", |(_, name)| *name).to_owned();
-        let ring_full = DropReason::KnockRingFull.as_str();
+        let lost = |reason: DropReason| {
+            counts.iter().filter(|count| count.reason == reason.as_str()).map(|count| count.packets).sum()
+        };
         View {
-            ring_lost: counts.iter().filter(|count| count.reason == ring_full).map(|count| count.packets).sum(),
+            ring_lost: vec![("sealed", lost(DropReason::KnockRingFull)), ("bare", lost(DropReason::KnockBareRingFull))],
             packets: counts.into_iter().map(|count| (name(count.service), count)).collect(),
             grants: self.gate.entries(),
             capacity: self.usable,

@@ -80,12 +80,7 @@ fn work(jobs: &mpsc::Receiver<Job>, done: &async_mpsc::UnboundedSender<Done>, ve
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        clock::BootTime,
-        knock::{Form, Knock},
-        refusal::Refusal,
-        verify::Denied,
-    };
+    use crate::{clock::BootTime, knock::Knock, refusal::Refusal, verify::Denied};
 
     #[test]
     fn a_panic_gives_its_job_back_and_the_thread_goes_on() {
@@ -110,6 +105,6 @@ mod tests {
 
     fn job(id: u64) -> Job {
         let source = "192.0.2.1".parse().unwrap();
-        Job { id, knock: Knock { form: Form::Bare, token: "a.b.c".to_owned(), source, received: BootTime(0) } }
+        Job { id, knock: Knock::bare("a.b.c".to_owned(), source, BootTime(0)) }
     }
 }

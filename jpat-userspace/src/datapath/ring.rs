@@ -9,10 +9,17 @@ use aya::{
     Ebpf,
     maps::{MapData, RingBuf},
 };
-use jpat_common::{addr::Addr, knock::KnockRecord, map_name};
+use jpat_common::{
+    addr::Addr,
+    knock::{FORM_BARE, FORM_SEALED, KnockRecord},
+    map_name,
+};
 
 use super::error::DataPathError;
-use crate::{clock::BootTime, knock::Received};
+use crate::{
+    clock::BootTime,
+    knock::{Form, Received},
+};
 
 /// Both rings.
 pub struct Rings {
@@ -63,7 +70,14 @@ fn parse(record: &[u8]) -> Option<Received> {
     }
     let (meta, payload) = record.split_at(std::mem::offset_of!(KnockRecord, payload));
     let length = u16::from_ne_bytes(field(meta, 12)?);
+    let form = match *meta.get(14)? {
+        FORM_BARE => Form::Bare,
+        FORM_SEALED => Form::Sealed,
+        _ => return None,
+    };
     Some(Received {
+        form,
+        group: u32::from_ne_bytes(field(meta, 52)?),
         bytes: payload.get(..usize::from(length))?.to_owned(),
         source: socket_addr(field(meta, 16)?, field(meta, 48)?),
         destination: socket_addr(field(meta, 32)?, field(meta, 50)?),
@@ -87,4 +101,5 @@ const _: () = {
     assert!(offset_of!(KnockMeta, length) == 12 && offset_of!(KnockMeta, source) == 16);
     assert!(offset_of!(KnockMeta, destination) == 32 && offset_of!(KnockMeta, source_port) == 48);
     assert!(offset_of!(KnockMeta, destination_port) == 50);
+    assert!(offset_of!(KnockMeta, form) == 14 && offset_of!(KnockMeta, group) == 52);
 };

@@ -45,7 +45,8 @@ pub(super) fn verify(
             Err(denied) if forgiven.contains(&denied.refusal) => return None,
             Err(denied) => {
                 forgiven.push(denied.refusal);
-                let what = forgive(denied.refusal, denied.issuer.as_deref()?, &claims, &mut config, &mut at.unix)?;
+                let what =
+                    forgive(denied.refusal, form, denied.issuer.as_deref()?, &claims, &mut config, &mut at.unix)?;
                 explanation.suppositions.push(what);
             }
         }
@@ -53,11 +54,18 @@ pub(super) fn verify(
 }
 
 /// Changes the copies so that the check passes; says how. `None` for what cannot be supposed away.
-fn forgive(refusal: Refusal, issuer: &str, claims: &Claims, config: &mut Config, at: &mut UnixTime) -> Option<String> {
+fn forgive(
+    refusal: Refusal,
+    form: Form,
+    issuer: &str,
+    claims: &Claims,
+    config: &mut Config,
+    at: &mut UnixTime,
+) -> Option<String> {
     let issuer = config.issuers.iter_mut().find(|candidate| candidate.name == issuer)?;
     if refusal == Refusal::FormNotAccepted {
-        issuer.accept_bare = true;
-        return Some(format!("issuer {:?} accepted bare knocks", issuer.name));
+        issuer.accept.insert(form);
+        return Some(format!("issuer {:?} accepted {} knocks", issuer.name, form.as_str()));
     }
     if refusal == Refusal::WrongAudience {
         issuer.audience = claims.aud.clone()?;

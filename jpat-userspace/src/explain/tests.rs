@@ -150,9 +150,9 @@ fn the_decision_is_the_verifiers() {
         json!({"jti": "a", "sub": "employee:nobody"}),
     ] {
         for bare in [true, false] {
-            lab.config(|config| config.issuers[0].accept_bare = bare);
+            lab.config(|config| config.issuers[0].accept = [if bare { Form::Bare } else { Form::Sealed }].into());
             let token = lab.token(&with(change.clone()));
-            let knock = Knock { form: Form::Bare, token: token.clone(), source: source(), received: NOW.boot };
+            let knock = Knock::bare(token.clone(), source(), NOW.boot);
             let told = lab.explain(&token);
             let decided = match verify::verify(&knock, &lab.snapshot, NOW, &mut verify::NoRecord) {
                 Outcome::Allowed(_) => None,

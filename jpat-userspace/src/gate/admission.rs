@@ -47,6 +47,7 @@ impl Admission {
 
     fn within_budget(&mut self, knock: &Knock, now: BootTime) -> Result<(), Refusal> {
         match knock.form {
+            knock::Form::Sealed => Ok(()),
             knock::Form::Bare => self.bare.take(now).then_some(()).ok_or(Refusal::RateLimited),
         }
     }

@@ -68,7 +68,7 @@ impl Replay {
         let known = self.uses.get(token.id());
         match mode {
             ReplayMode::Once => self.check_once(token, known)?,
-            ReplayMode::BindSource => check_source(known, source)?,
+            ReplayMode::Proof | ReplayMode::BindSource => check_source(known, source)?,
         }
         if known.is_none() && self.uses.len() >= self.capacity {
             return Err(Refusal::ReplayFull);

@@ -31,6 +31,7 @@ const LIMITS: Limits = Limits {
     workers: 1,
     queue: 4,
     bare_per_second: 1_000_000,
+    knocks_per_second: 1000,
     replay_entries: 5,
 };
 const MAX_TTL: Duration = Duration::from_secs(3_600);
@@ -184,6 +185,8 @@ fn ip(source: &str) -> IpAddr {
 
 fn datagram(source: &str, bytes: &[u8], now: Now) -> Received {
     Received {
+        form: crate::knock::Form::Bare,
+        group: 0,
         bytes: bytes.to_vec(),
         source: (ip(source), 4_000).into(),
         destination: (ip("198.51.100.1"), 1_337).into(),

@@ -13,7 +13,7 @@ use crate::{
     clock::{Now, UnixTime},
     config::{Config, Issuer, ReplayMode},
     keyring::KeyRing,
-    knock::{Form, MAX_PAYLOAD},
+    knock::{Form, MAX_PAYLOAD, sealed},
     refusal::Refusal,
     verify::{Denied, Record, Who},
 };
@@ -60,6 +60,7 @@ pub fn verify<'c>(
 fn read<'t>(token: &'t str, form: Form, record: &mut impl Record) -> Result<(Parts<'t>, Header, Claims), Refusal> {
     let most = match form {
         Form::Bare => MAX_PAYLOAD,
+        Form::Sealed => sealed::MAX_TOKEN,
     };
     let fits = if token.len() <= most { Ok(()) } else { Err(Refusal::TooLong) };
     record.step("length", fits, |_| format!("{} bytes, at most {most}", token.len()))?;
@@ -98,10 +99,7 @@ fn authenticate(
     now: UnixTime,
     record: &mut impl Record,
 ) -> Result<(), Refusal> {
-    let accepted = match form {
-        Form::Bare => issuer.accept_bare,
-    };
-    let accepted = if accepted { Ok(()) } else { Err(Refusal::FormNotAccepted) };
+    let accepted = if issuer.accept.contains(&form) { Ok(()) } else { Err(Refusal::FormNotAccepted) };
     record.step("form", accepted, |_| form.as_str().to_owned())?;
     let algorithm = signature::algorithm(header, &issuer.algorithms);
     let algorithm = record.step("alg", algorithm, |_| format!("{}, of {:?}", shown(&header.alg), issuer.algorithms))?;
@@ -165,13 +163,13 @@ fn accept(
 
     let proved = match form {
         Form::Bare if claims.all.contains_key("cnf") => Err(Refusal::ConfirmationMissing),
-        Form::Bare => Ok(()),
+        Form::Bare | Form::Sealed => Ok(()),
     };
     record.step("cnf", proved, |_| claims.all.get("cnf").map_or("absent".to_owned(), ToString::to_string))?;
 
     let identified = match issuer.replay {
         ReplayMode::Once if claims.jti.is_none() => Err(Refusal::NoTokenId),
-        ReplayMode::Once | ReplayMode::BindSource => Ok(()),
+        ReplayMode::Once | ReplayMode::Proof | ReplayMode::BindSource => Ok(()),
     };
     record.step("jti", identified, |_| format!("{}, replay {:?}", shown(&claims.jti), issuer.replay.as_str()))?;
     Ok(exp)

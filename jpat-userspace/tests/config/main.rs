@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests; a failure to set up is a failed test")]
 
 mod keys;
+mod sealed;
 mod values;
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, time::Duration};
@@ -10,6 +11,7 @@ use std::{fs, os::unix::fs::PermissionsExt, path::Path, time::Duration};
 use jpat_userspace::{
     check::{HostFacts, report},
     config::{Audit, Config, Destinations, InterfacePattern, KeySource, Mode, Peer},
+    secret_file,
 };
 
 /// The design's example as far as this version goes.
@@ -86,6 +88,11 @@ fn directory() -> tempfile::TempDir {
         let path = dir.path().join(name);
         fs::write(&path, text).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+    for (name, secret) in
+        [("server.key", [1; 32]), ("next.key", [2; 32]), ("knock-1.key", [3; 32]), ("knock-2.key", [4; 32])]
+    {
+        secret_file::create(&dir.path().join(name), secret_file::text(&secret).as_bytes()).unwrap();
     }
     dir
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use jpat_userspace::{
     clock::{BootTime, UnixTime},
     config::ReplayMode,
-    knock::{Form, Knock},
+    knock::Knock,
     policy::Policy,
     refusal::Refusal,
     snapshot::Snapshot,
@@ -80,7 +80,7 @@ fn a_knock_opens_what_the_policy_says() {
     };
     let outcome = |token: String| {
         let source = "192.0.2.7".parse().unwrap();
-        let knock = Knock { form: Form::Bare, token, source, received: BootTime(1) };
+        let knock = Knock::bare(token, source, BootTime(1));
         verify(&knock, &snapshot, bench.now, &mut NoRecord)
     };
     let Outcome::Allowed(allowed) = outcome(bench.good()) else { panic!("refused") };

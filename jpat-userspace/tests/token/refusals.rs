@@ -6,6 +6,7 @@ use jpat_userspace::{
     clock::UnixTime,
     config::ReplayMode,
     keyring::{Held, KeyRing},
+    knock::Form,
     refusal::Refusal,
     token::keys::KeySet,
 };
@@ -277,7 +278,7 @@ fn issuer() {
     bench.refused("none", &bench.token(&claims().without("iss")), Refusal::NoIssuer);
     let list = claims().set("iss", &format!("[\"https://evil.example\",{ISS:?}]"));
     bench.refused("a list", &bench.token(&list), Refusal::BadClaimType);
-    let sealed_only = Bench::new().issuer(|issuer| issuer.accept_bare = false);
+    let sealed_only = Bench::new().issuer(|issuer| issuer.accept = [Form::Sealed].into());
     sealed_only.refused("form", &sealed_only.good(), Refusal::FormNotAccepted);
 }
 

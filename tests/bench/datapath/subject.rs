@@ -1,6 +1,6 @@
 //! JPAT's program and the ones it is compared with, over one map of grants.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use aya::{
@@ -12,12 +12,12 @@ use jpat_common::{
     addr::{self, Addr},
     flow::{FlowKey, FlowValue},
     grant::{GrantKey, GrantValue, HEADROOM_PER_CPU},
-    hints,
     hosts::{Bucket, bucket_index},
     map_name,
+    sealed::KnockKey,
 };
 use jpat_tests::{
-    bpffs, leftovers,
+    bpffs, leftovers, rows,
     world::{GENERATION, WEB, World},
 };
 use jpat_userspace::datapath::object::OBJECT;
@@ -112,13 +112,22 @@ impl Subject {
 
     /// Takes all records out of the ring.
     pub(crate) fn drain(&self) -> Result<usize> {
-        let mut ring = RingBuf::try_from(self.jpat.map(map_name::KNOCKS).context("no ring")?)?;
-        Ok(std::iter::from_fn(|| ring.next().map(drop)).count())
+        let mut drained = 0;
+        for name in [map_name::KNOCKS, map_name::BARE_KNOCKS] {
+            let mut ring = RingBuf::try_from(self.jpat.map(name).context("no ring")?)?;
+            drained += std::iter::from_fn(|| ring.next().map(drop)).count();
+        }
+        Ok(drained)
     }
 
     fn fill(&mut self, world: &World) -> Result<()> {
         self.write_array(map_name::SETTINGS, [(&0, &world.settings)])?;
-        self.write_array(map_name::PORTS, &world.ports)?;
+        let ports = rows::ports(world.ports.iter().map(|(index, service)| (*index, *service)));
+        self.write_array(map_name::PORTS, &ports)?;
+        self.write_array(map_name::BUDGETS, &world.gate.budgets())?;
+        self.write_array(map_name::WALL_CLOCK, [(&0, &world.gate.wall_offset_ns.unwrap_or(0))])?;
+        let mut keys = HashMap::<_, [u8; 2], KnockKey>::try_from(self.map_mut(map_name::KNOCK_KEYS)?)?;
+        world.gate.keys.values().try_for_each(|key| keys.insert(key.map_key(), key.entry(), 0))?;
         self.write_array(map_name::SERVICES, &world.rules)?;
         let mut hosts = Array::<_, Bucket>::try_from(self.map_mut(map_name::HOSTS)?)?;
         for host in &world.hosts {
@@ -137,18 +146,13 @@ impl Subject {
     }
 
     fn write_grants(&mut self, grants: impl Iterator<Item = (GrantKey, GrantValue)>) -> Result<()> {
-        let mut hinted = BTreeMap::<u32, u64>::new();
-        let mut hint = |key: &GrantKey| {
-            let bit = hints::bit(key);
-            *hinted.entry(hints::word(bit)).or_default() |= hints::mask(bit);
-        };
-        hint(&key(MISLED));
+        let mut hinted = vec![key(MISLED)];
         let mut map = HashMap::<_, GrantKey, GrantValue>::try_from(self.map_mut(map_name::GRANTS)?)?;
         for (key, value) in grants {
-            hint(&key);
+            hinted.push(key);
             map.insert(key, value, 0)?;
         }
-        self.write_array(map_name::GRANT_HINTS, &hinted)
+        self.write_array(map_name::GRANT_HINTS, &rows::hints(&hinted))
     }
 
     fn write_array<'a, V: Pod>(

@@ -70,7 +70,7 @@ pub(super) fn cases(scene: &Scene) -> Vec<Case> {
         sequence.push(no_grant(syn_to(host.port)));
         cases.push(Case::all(format!("hole/knock-knock/{name}/port-sequence"), sequence));
         let knock = Expected {
-            frame: path.frame(family, UDP, &path.udp(family, host.knock_port, b"not a token")),
+            frame: path.frame(family, UDP, &path.udp(family, host.knock_port, b"even so, not a token")),
             verdict: jpat_ebpf::verdict::Verdict::Knock,
             of_service: false,
         };

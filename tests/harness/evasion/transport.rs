@@ -106,8 +106,8 @@ fn knocks(scene: &Scene, family: Family) -> Vec<Case> {
     let tcp = path.tcp(family, port, SYN, b"");
     vec![
         one("knock-is-taken", taken(path.frame(family, UDP, &datagram))),
-        one("knock-of-one-byte", taken(bare(b"x"))),
-        one("knock-of-the-most", taken(bare(&[b'x'; MAX_PAYLOAD]))),
+        one("knock-of-one-byte", taken(bare(b"e"))),
+        one("knock-of-the-most", taken(bare(&[b'e'; MAX_PAYLOAD]))),
         one("knock-empty", dropped(bare(b""), DropReason::KnockEmpty)),
         one("knock-too-long", dropped(bare(&[b'x'; MAX_PAYLOAD + 1]), DropReason::KnockTooLong)),
         one("knock-first-fragment", dropped(first, DropReason::KnockFragmented)),

@@ -107,23 +107,31 @@ pub(crate) fn conversation(dice: &mut Dice) -> Vec<Recipe> {
         .collect()
 }
 
-/// A datagram for the knock port that may be anything but for another.
-pub(crate) fn any_knock(dice: &mut Dice) -> Recipe {
+/// A datagram for the knock port that may be anything but for another; mostly with this payload.
+pub(crate) fn any_knock(dice: &mut Dice, knock: Vec<u8>) -> Recipe {
     let mut recipe = any(dice);
     (recipe.link, recipe.protocol) = (dice.pick(&LINKS[..6]), 17);
-    recipe.upper = from_port(udp(KNOCK_PORT, &payload(dice)), source_port(dice));
-    if dice.percent(10) {
-        recipe.upper = udp(KNOCK_PORT, &vec![dice.byte(); 1_229 + dice.below(20)]);
+    recipe.upper = from_port(udp(KNOCK_PORT, &knock), source_port(dice));
+    if dice.percent(75) {
+        recipe.piece = Piece::Whole;
+        let sender = dice.below(8);
+        recipe.network = Network {
+            headers: recipe.network.headers,
+            options: recipe.network.options,
+            ..network_of(sender, 0, recipe.network.source.is_ipv6())
+        };
     } else if dice.percent(30) {
+        recipe.upper = udp(KNOCK_PORT, &vec![dice.byte(); 1_229 + dice.below(20)]);
+    } else if dice.percent(50) {
         let length = dice.pick(&[0_u16, 7, 8, 9, 30, 1_240, 1_241, 65_535]);
         recipe.upper[4..6].copy_from_slice(&length.to_be_bytes());
     }
     recipe
 }
 
-/// A knock that is sound.
-pub(crate) fn knock(dice: &mut Dice) -> Recipe {
-    let upper = from_port(udp(KNOCK_PORT, &vec![dice.byte(); 1 + dice.below(1_232)]), source_port(dice));
+/// A sound datagram with this payload for the knock port.
+pub(crate) fn knock(dice: &mut Dice, payload: Vec<u8>) -> Recipe {
+    let upper = from_port(udp(KNOCK_PORT, &payload), source_port(dice));
     let network = network_of(dice.below(8), 0, dice.percent(50));
     Recipe { link: LINKS[0], network, piece: Piece::Whole, protocol: 17, upper }
 }

@@ -5,6 +5,8 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
+use super::gate::Gate;
+
 /// A transport protocol that has ports.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Transport {
@@ -121,8 +123,8 @@ pub(crate) struct Tables {
     pub(crate) opened: BTreeMap<GrantId, u64>,
     /// How many of those the controller has seen go.
     pub(crate) closed: BTreeMap<GrantId, u64>,
-    /// How many more knocks the ring takes.
-    pub(crate) ring_room: usize,
+    /// What is asked of knocks.
+    pub(crate) gate: Gate,
 }
 
 impl Tables {

@@ -6,6 +6,7 @@ use jpat_common::{
     addr::{self, Addr, V4_MAPPED_BITS},
     flow::{FLAG_ADOPTED, FLAG_CLOSING, FlowKey, FlowValue, STATE_EMBRYONIC, STATE_ESTABLISHED},
     grant::GrantKey,
+    sealed::{Budget, KnockKey},
     settings::{
         FLAG_ALWAYS_ALLOW, FLAG_ANY_DESTINATION, FLAG_DROP_TUNNELS, FLAG_GRANT_HINTS, FLAG_PREFIX_DESTINATIONS,
         MODE_AUDIT, MODE_ENFORCE, Protocol, RULE_KEEP_TCP, RULE_KEEP_UDP, RULE_TCP_FLOWS, ServiceRule, Settings,
@@ -13,7 +14,10 @@ use jpat_common::{
 };
 
 use crate::oracle::{
-    model::tables::{Flow, FlowId, GrantId, Prefix, Service, Transport},
+    model::{
+        gate::{self, TagKey},
+        tables::{Flow, FlowId, GrantId, Prefix, Service, Transport},
+    },
     stage::Stage,
 };
 
@@ -103,4 +107,16 @@ pub(crate) fn flow_value(flow: &Flow) -> FlowValue {
         flags: flags.iter().filter(|(is_set, _)| *is_set).fold(0, |all, (_, flag)| all | flag),
         ..FlowValue::new(flow.opened_ns, flow.service, flow.generation, state)
     }
+}
+
+/// A knock key in the map.
+pub(super) fn key(key: &TagKey) -> KnockKey {
+    let number = u128::from_le_bytes(key.secret);
+    KnockKey { k0: number as u64, k1: (number >> 64) as u64, group: key.group, reserved: 0 }
+}
+
+/// A budget in the map.
+pub(super) const fn budget(budget: &gate::Budget) -> Budget {
+    let gate::Budget { cost_ns, most_ns, taken_ns, at_ns } = *budget;
+    Budget { interval_ns: cost_ns, burst_ns: most_ns, next_ns: at_ns.saturating_add(taken_ns) }
 }

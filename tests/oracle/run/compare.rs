@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, bail};
 use jpat_common::{
     flow::FlowValue,
-    knock::{FORM_BARE, KnockMeta},
+    knock::{FORM_BARE, FORM_SEALED, KnockMeta},
     reason::{AUDIT_OFFSET, DropReason, PassReason, SLOTS},
 };
 use jpat_ebpf::verdict::{XDP_DROP, XDP_PASS};
 
+use super::BATCH_NS;
 use crate::oracle::{
-    model::{Fate, Knock},
+    model::{Fate, Knock, gate::Gate},
     program::{
         Loaded,
         encode::{flow_key, flow_value, grant_key, mapped},
@@ -82,20 +83,40 @@ pub(super) fn state(loaded: &Loaded, stage: &Stage) -> Result<Option<String>> {
     // A grant whose count was asked for stands there with 0.
     let opened: BTreeMap<_, _> = opened.into_iter().filter(|(_, count)| *count != 0).collect();
     let expected: BTreeMap<_, _> = stage.tables.opened.iter().map(|(id, count)| (grant_key(id), *count)).collect();
-    Ok((opened != expected).then(|| format!("opened flows are counted as {opened:?}, not {expected:?}")))
+    if opened != expected {
+        return Ok(Some(format!("opened flows are counted as {opened:?}, not {expected:?}")));
+    }
+    gate(loaded, &stage.tables.gate)
+}
+
+/// What is wrong with what is remembered of knocks. What is taken up of a budget was so at the time of a knock in this
+/// batch.
+fn gate(loaded: &Loaded, expected: &Gate) -> Result<Option<String>> {
+    let tags = loaded.tags()?;
+    if tags != expected.seen {
+        return Ok(Some(format!("tags {tags:x?} are remembered, not {:x?}", expected.seen)));
+    }
+    for (group, budget) in &expected.budgets {
+        let (expected, found) = (budget.at_ns.saturating_add(budget.taken_ns), loaded.budget(*group)?);
+        if found.abs_diff(expected) > BATCH_NS {
+            return Ok(Some(format!("budget {group}: taken up until {found}, not {expected}")));
+        }
+    }
+    Ok(None)
 }
 
 /// What is wrong with the records in the ring.
 pub(super) fn knocks(loaded: &mut Loaded, expected: &[Knock]) -> Result<Option<String>> {
     for (number, knock) in expected.iter().enumerate() {
-        let Some(record) = loaded.knock() else {
+        let Some(record) = loaded.knock(knock.taken.is_sealed) else {
             return Ok(Some(format!("knock {number} of {} is not in the ring", expected.len())));
         };
         if let Err(error) = one_knock(&record, knock) {
             return Ok(Some(format!("knock {number}: {error:#}")));
         }
     }
-    Ok(loaded.knock().map(|_| format!("more than {} knocks in the ring", expected.len())))
+    let more = loaded.knock(false).or_else(|| loaded.knock(true));
+    Ok(more.map(|_| format!("more than {} knocks in the ring", expected.len())))
 }
 
 fn one_knock(record: &[u8], knock: &Knock) -> Result<()> {
@@ -104,7 +125,12 @@ fn one_knock(record: &[u8], knock: &Knock) -> Result<()> {
     let (from, to) = (knock.source.1.to_be_bytes(), knock.destination.1.to_be_bytes());
     for (what, at, expected) in [
         ("length", std::mem::offset_of!(KnockMeta, length), length.to_ne_bytes().to_vec()),
-        ("form", std::mem::offset_of!(KnockMeta, form), vec![FORM_BARE]),
+        (
+            "form",
+            std::mem::offset_of!(KnockMeta, form),
+            vec![if knock.taken.is_sealed { FORM_SEALED } else { FORM_BARE }],
+        ),
+        ("group", std::mem::offset_of!(KnockMeta, group), knock.taken.group.to_ne_bytes().to_vec()),
         ("source", std::mem::offset_of!(KnockMeta, source), mapped(knock.source.0).to_vec()),
         ("destination", std::mem::offset_of!(KnockMeta, destination), mapped(knock.destination.0).to_vec()),
         ("source port", std::mem::offset_of!(KnockMeta, source_port), from.to_vec()),

@@ -19,6 +19,7 @@ impl Resolver {
         let workers = self.number("limits.workers", raw.workers, 0..=256);
         let queue = self.number("limits.queue", raw.queue, 1..=65_536);
         let bare = self.number("limits.bare_per_second", raw.bare_per_second, 1..=1_000_000);
+        let sealed = self.number("limits.knocks_per_second", raw.knocks_per_second, 1..=1_000_000);
         let replay = self.number("limits.replay_entries", raw.replay_entries, 1..=10_000_000);
         Some(Limits {
             grants: grants?,
@@ -31,6 +32,7 @@ impl Resolver {
             },
             queue: queue?,
             bare_per_second: bare?,
+            knocks_per_second: sealed?,
             replay_entries: replay?,
         })
     }

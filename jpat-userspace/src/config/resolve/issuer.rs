@@ -1,19 +1,12 @@
 //! `[[issuer]]`
 
-use std::{
-    fs,
-    io::{self, Read},
-    os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{path::PathBuf, time::Duration};
 
 use jsonwebtoken::{Algorithm, AlgorithmFamily};
 
 use super::{Resolver, all};
-use crate::config::{Issuer, KeySource, ReplayMode, raw, url_is_safe, value};
+use crate::config::{Issuer, KeySource, raw, url_is_safe, value};
 
-const SEALED: &str = "sealed knocks are not available yet: use accept = [\"bare\"]";
 const SECOND: Duration = Duration::from_secs(1);
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
@@ -68,18 +61,13 @@ impl Resolver {
         if let Some(at) = raw.audience.iter().position(String::is_empty) {
             self.error(&key(&format!("audience[{at}]")), "an empty audience", "name this host or its group");
         }
+        let forms = self.forms(parent, &raw);
         let algorithms = self.algorithms(&key("algorithms"), &raw.algorithms);
         let keys = self.required(&key("keys"), raw.keys, "keys = { discovery = true }, or { jwks_url = \"…\" }, { jwks_file = \"…\" }, { pem_file = \"…\" }, { secret_file = \"…\" }");
         let keys = keys.and_then(|keys| self.keys(&key("keys"), keys, iss.as_deref(), raw.allow_http));
         if let (Some(algorithms), Some(keys)) = (&algorithms, &keys) {
             self.match_keys(&key("algorithms"), algorithms, keys);
         }
-        let accept_bare = self.accept(&key("accept"), &raw.accept);
-        let modes = [("bind-source", ReplayMode::BindSource), ("once", ReplayMode::Once)];
-        let proof = ("proof", "client signatures come with sealed knocks: use \"bind-source\" or \"once\"");
-        let replay = self.word(&key("replay"), &raw.replay, &modes, &[proof]);
-        let strict = ("strict", "it comes with sealed knocks: leave it out");
-        self.word(&key("source_binding"), &raw.source_binding, &[("observed", ())], &[strict]);
         let leeway = self.duration(&key("leeway"), &raw.leeway, Duration::ZERO..=Duration::from_secs(300));
         let max_lifetime = self.duration(&key("max_lifetime"), &raw.max_lifetime, SECOND..=YEAR);
         let max_stale = self.duration(&key("max_stale"), &raw.max_stale, SECOND..=YEAR);
@@ -91,8 +79,9 @@ impl Resolver {
             audience: raw.audience,
             algorithms: algorithms?,
             keys: keys?,
-            accept_bare: accept_bare?,
-            replay: replay?,
+            accept: forms.accept?,
+            replay: forms.replay?,
+            source_binding: forms.source_binding?,
             typ: typ.collect(),
             leeway: leeway?,
             max_lifetime: max_lifetime?,
@@ -104,7 +93,7 @@ impl Resolver {
     fn algorithms(&mut self, key: &str, raw: &[String]) -> Option<Vec<Algorithm>> {
         self.not_empty(key, raw, "algorithms = [\"ES256\"]");
         let words = raw.iter().enumerate();
-        let words = words.map(|(at, text)| self.word(&format!("{key}[{at}]"), text, &value::ALGORITHMS, &[]));
+        let words = words.map(|(at, text)| self.word(&format!("{key}[{at}]"), text, &value::ALGORITHMS));
         let algorithms = all(words.collect())?;
         if algorithms.iter().any(hmac) && !algorithms.iter().all(hmac) {
             let remedy = "make two issuers: who can check an HMAC can also make one, so the two never share keys";
@@ -125,23 +114,6 @@ impl Resolver {
             }
             Some(_) | None => {}
         }
-    }
-
-    fn accept(&mut self, key: &str, raw: &[String]) -> Option<bool> {
-        self.not_empty(key, raw, "accept = [\"bare\"]");
-        let words = raw.iter().enumerate();
-        let words =
-            words.map(|(at, text)| self.word(&format!("{key}[{at}]"), text, &[("bare", ())], &[("sealed", SEALED)]));
-        all(words.collect())?;
-        if !raw.is_empty() {
-            let message = "bare knocks carry the token in the clear: whoever sees the packet can use the token until it is spent or bound";
-            self.warn(
-                key,
-                message,
-                "keep tokens short-lived, and replay = \"once\" where the issuer gives each a `jti`",
-            );
-        }
-        Some(true)
     }
 
     fn keys(&mut self, key: &str, raw: raw::Keys, iss: Option<&str>, allow_http: bool) -> Option<KeySource> {
@@ -195,50 +167,6 @@ impl Resolver {
             self.warn(key, message, "use https outside of labs");
         }
         Some(())
-    }
-
-    fn readable(&mut self, key: &str, path: &Path) -> Option<PathBuf> {
-        self.read(key, path).map(|(path, _)| path)
-    }
-
-    fn secret(&mut self, key: &str, path: &Path) -> Option<PathBuf> {
-        let (path, mut file) = self.read(key, path)?;
-        let mode = match file.metadata() {
-            Ok(metadata) => metadata.permissions().mode() & 0o7777,
-            Err(error) => return self.unreadable(key, &path, &error),
-        };
-        if mode & 0o077 != 0 {
-            let remedy = format!("chmod 600 {}; in Kubernetes `defaultMode: 0400`", path.display());
-            self.error(key, format!("others can read {} (mode {mode:04o})", path.display()), remedy);
-            return None;
-        }
-        let mut start = [0; 3];
-        match file.read(&mut start) {
-            Ok(read) if !matches!(&start[..read], b"" | b"\n" | b"\r\n") => Some(path),
-            Ok(_) => {
-                self.error(key, format!("{} is empty", path.display()), "write at least 32 random bytes into it");
-                None
-            }
-            Err(error) => self.unreadable(key, &path, &error),
-        }
-    }
-
-    fn read(&mut self, key: &str, path: &Path) -> Option<(PathBuf, fs::File)> {
-        let path = self.path(key, &path.to_string_lossy())?;
-        let opened = fs::metadata(&path).and_then(|metadata| match metadata.is_file() {
-            true => fs::File::open(&path),
-            false => Err(io::Error::other("not a regular file")),
-        });
-        match opened {
-            Ok(file) => Some((path, file)),
-            Err(error) => self.unreadable(key, &path, &error),
-        }
-    }
-
-    fn unreadable<T>(&mut self, key: &str, path: &Path, error: &io::Error) -> Option<T> {
-        let remedy = "correct the path (relative ones count from the configuration's directory) or the file's owner";
-        self.error(key, format!("cannot read {}: {error}", path.display()), remedy);
-        None
     }
 }
 

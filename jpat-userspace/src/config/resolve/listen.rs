@@ -17,10 +17,10 @@ impl Resolver {
             interfaces.map(|(at, text)| self.good(&format!("listen.interfaces[{at}]"), value::interface(text)));
         let interfaces = all(interfaces.collect());
         let modes = [("auto", AttachMode::Auto), ("driver", AttachMode::Driver), ("generic", AttachMode::Generic)];
-        let attach = self.word("listen.attach", &raw.attach, &modes, &[]);
+        let attach = self.word("listen.attach", &raw.attach, &modes);
         let port = self.number("listen.port", raw.port, 1..=65_535);
         let destinations = self.destinations(raw.destinations);
-        let drop_tunnels = self.word("listen.tunnels", &raw.tunnels, &[("pass", false), ("drop", true)], &[]);
+        let drop_tunnels = self.word("listen.tunnels", &raw.tunnels, &[("pass", false), ("drop", true)]);
         Some(Listen {
             interfaces: interfaces?,
             attach: attach?,
@@ -35,7 +35,7 @@ impl Resolver {
         match raw {
             raw::Destinations::Word(word) => {
                 let words = [("local", true), ("any", false)];
-                let local = self.word(key, &word, &words, &[])?;
+                let local = self.word(key, &word, &words)?;
                 Some(if local { Destinations::Local } else { Destinations::Any })
             }
             raw::Destinations::Prefixes(prefixes) => {

@@ -82,7 +82,7 @@ impl Resolver {
     fn sessions(&mut self, parent: &str, raw: &raw::Service) -> Option<Sessions> {
         let key = |name: &str| format!("{parent}.{name}");
         let written = raw.sessions.as_deref();
-        let keeps = written.map(|word| self.word(&key("sessions"), word, &[("keep", true), ("cut", false)], &[]));
+        let keeps = written.map(|word| self.word(&key("sessions"), word, &[("keep", true), ("cut", false)]));
         let idle = self.duration(&key("flow_idle"), &raw.flow_idle, Duration::from_secs(1)..=MAX_FLOW_IDLE);
         let max = self.duration(&key("flow_max"), &raw.flow_max, Duration::from_secs(1)..=MAX_FLOW);
         let (keeps_tcp, keeps_udp) = match keeps {

@@ -89,7 +89,7 @@ impl Model {
                 return Err(Refusal::OtherSource);
             }
             (_, None) if self.uses.len() >= LIMITS.replay_entries as usize => return Err(Refusal::ReplayFull),
-            (ReplayMode::Once | ReplayMode::BindSource, _) => {}
+            (ReplayMode::Once | ReplayMode::Proof | ReplayMode::BindSource, _) => {}
         }
         let token_end = known.map_or(u64::MAX, |at| self.uses[at].end).min(boot(now, exp));
         if token_end <= now.boot.0 {

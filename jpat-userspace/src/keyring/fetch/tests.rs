@@ -13,9 +13,10 @@ use tokio::{
 use super::*;
 use crate::{
     clock::BootTime,
-    config::ReplayMode,
+    config::{ReplayMode, SourceBinding},
     issuer::{Alg, keys, serve, sign},
     keyring::refresh::Refresher,
+    knock::Form,
     token::signature::verify_jws,
 };
 
@@ -187,7 +188,8 @@ pub(in crate::keyring) fn issuer(iss: &str, keys: KeySource) -> Issuer {
         audience: vec!["jpat://lab".into()],
         algorithms: vec![Algorithm::ES256, Algorithm::EdDSA, Algorithm::RS256],
         keys,
-        accept_bare: true,
+        accept: [Form::Bare].into(),
+        source_binding: SourceBinding::Observed,
         replay: ReplayMode::BindSource,
         typ: vec!["jpat+jwt".into()],
         leeway: Duration::from_secs(10),

@@ -17,7 +17,8 @@ use crate::{
 pub(in crate::vectors) fn knocks() -> Vec<Vector> {
     let mut vectors = Vec::new();
     for length in [1, 2, 7, 8, 9, 15, 16, 17, 100, 1231, MAX_PAYLOAD] {
-        let payload: Vec<u8> = (0..length).map(|at| (at * 7 + length) as u8).collect();
+        let mut payload: Vec<u8> = (0..length).map(|at| (at * 7 + length) as u8).collect();
+        payload[0] = b'e';
         let datagram = udp(KNOCK_PORT, &payload);
         vectors.push(Vector::new(format!("knock4/{length}"), v4(UDP, &datagram), 0, Verdict::Knock));
         vectors.push(Vector::new(format!("knock6/{length}"), v6(UDP, &datagram), 0, Verdict::Knock));
