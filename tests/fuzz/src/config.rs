@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path};
 use jpat_common::grant::ServiceId;
 use jpat_userspace::{
     config::{
-        Config, MAX_TTL, Protocol,
+        Config, MAX_TTL, PortRange, Protocol,
         error::{ConfigError, Finding, Warning},
     },
     policy::Policy,
@@ -69,8 +69,9 @@ fn is_sound(config: &Config) {
     let ports: Vec<_> = config.services.iter().flat_map(|service| &service.ports).collect();
     for (at, range) in ports.iter().enumerate() {
         assert!(range.first > 0 && range.first <= range.last, "{range}");
-        let overlaps = |other: &&&_| range.protocol == other.protocol && range.first <= other.last && other.first <= range.last;
-        assert!(!ports[..at].iter().any(|other| overlaps(&other)), "{range} twice");
+        let meets = |other: &PortRange| range.first <= other.last && other.first <= range.last;
+        let overlaps = ports[..at].iter().any(|other| range.protocol == other.protocol && meets(other));
+        assert!(!overlaps, "{range} twice");
         let knock = range.protocol == Protocol::Udp && (range.first..=range.last).contains(&config.listen.port);
         assert!(!knock, "{range} holds the knock port");
     }
@@ -98,7 +99,8 @@ fn says_the_same_when_written_anew(config: &Config, warnings: &[Warning], text: 
     let (again, warned) = load(&anew).unwrap_or_else(|errors| panic!("{errors:?} in\n{anew}"));
     assert_eq!(meaning(config), meaning(&again), "{anew}");
     let said = |warnings: &[Warning]| {
-        let mut said: Vec<_> = warnings.iter().map(|warning| (warning.0.key.clone(), warning.0.message.clone())).collect();
+        let mut said: Vec<_> =
+            warnings.iter().map(|warning| (warning.0.key.clone(), warning.0.message.clone())).collect();
         said.sort();
         said
     };
@@ -111,7 +113,8 @@ fn meaning(config: &Config) -> String {
 
 /// Rules that cannot be used are found in the text as well.
 fn compiles_or_says_where(config: &Config, text: &str) {
-    let ids: BTreeMap<String, ServiceId> = (1..).zip(&config.services).map(|(id, service)| (service.name.clone(), id)).collect();
+    let ids: BTreeMap<String, ServiceId> =
+        (1..).zip(&config.services).map(|(id, service)| (service.name.clone(), id)).collect();
     for error in Policy::compile(config, &ids).err().unwrap_or_default() {
         let place = error.line.zip(error.column);
         is_placed(&config.rule_error(&error.owner, place, &error.message).0, text);

@@ -1,10 +1,10 @@
 //! Keys as an issuer publishes them. An input that begins like PEM is read as PEM.
 
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jpat_userspace::token::{
     install_crypto,
     keys::{KeySet, MAX_KEYS, VerificationKey},
 };
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, AlgorithmFamily};
 use serde_json::{Map, Value, json};
 

@@ -139,7 +139,12 @@ fn judge(token: &str, header: &[u8], payload: &[u8], is_signed: bool) {
         _ => false,
     };
     let verified = verify(token, NOW);
-    assert_eq!(verified.is_ok(), is_good, "{:?} for {header:?} {claims:?}", verified.err().map(|denied| denied.refusal));
+    assert_eq!(
+        verified.is_ok(),
+        is_good,
+        "{:?} for {header:?} {claims:?}",
+        verified.err().map(|denied| denied.refusal)
+    );
     let Ok(verified) = verified else { return };
     assert_eq!(*verified.claims(), Value::Object(claims.expect("it was read").all));
     let later = Now { unix: verified.expires(), ..NOW };

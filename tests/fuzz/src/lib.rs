@@ -2,6 +2,15 @@
 //! programs in `libfuzzer/` look for such bytes, and the test `corpora` gives the functions every input that was kept, in CI.
 #![forbid(unsafe_code)]
 
+#[path = "../../harness/knocks.rs"]
+pub mod knocks;
+#[path = "../../harness/packet.rs"]
+pub mod packet;
+#[path = "../../../jpat-ebpf/tests/recogniser/mod.rs"]
+mod recogniser;
+#[path = "../../harness/world.rs"]
+pub mod world;
+
 pub mod wire;
 pub mod sealed;
 pub mod jwt;

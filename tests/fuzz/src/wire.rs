@@ -1,13 +1,7 @@
 //! A frame through the program's parser, decision and filter, and a sealed knock's header in the controller. The first byte of an
 //! input says what the rest is and what the host is like; [`Scene`].
 
-#[path = "../../harness/packet.rs"]
-pub mod packet;
-#[path = "../../../jpat-ebpf/tests/recogniser/mod.rs"]
-mod recogniser;
 mod model;
-#[path = "../../harness/world.rs"]
-pub mod world;
 
 use std::{cell::Cell, net::IpAddr, sync::LazyLock};
 
@@ -24,39 +18,39 @@ use jpat_ebpf::{
     parse::{Carries, parse, parse_any},
     verdict::Verdict,
 };
-use packet::{ETHER_IPV4, ETHER_IPV6, UDP, ethernet, ipv4, ipv6, udp};
-use recogniser::{Delivery, delivery};
-use world::{ALLOWED, BROADCAST4, GRANTED, HOST4, HOST6, KNOCK_PORT, SSH_PORT, STRANGER, Sender, WEB_PORT, World};
+use jpat_userspace::knock::{MAX_PAYLOAD as MAX_KNOCK, header};
+
+use crate::{
+    knocks::{STAFF, WALL_OFFSET_NS},
+    packet::{ETHER_IPV4, ETHER_IPV6, UDP, ethernet, ipv4, ipv6, udp},
+    recogniser::{Delivery, delivery},
+    world::{ALLOWED, BROADCAST4, GRANTED, HOST4, HOST6, KNOCK_PORT, SSH_PORT, STRANGER, Sender, WEB_PORT, World},
+};
 
 /// Boot time of every input.
 pub const NOW_NS: u64 = 1_000_000_000_000;
-/// What makes it 2023-11-14T22:13:20Z.
-pub const OFFSET_NS: u64 = 1_700_000_000_000_000_000 - NOW_NS;
-/// The one knock key of the host, and its group.
-pub const KEY_ID: [u8; 2] = [0, 1];
-const KEY: KnockKey = KnockKey { k0: 0x0706_0504_0302_0100, k1: 0x0f0e_0d0c_0b0a_0908, group: 1, reserved: 0 };
 
 static WORLD: LazyLock<World> = LazyLock::new(|| World::new(NOW_NS));
 
 /// What the first byte says, bit by bit.
 #[derive(Clone, Copy, Debug)]
-struct Scene(u8);
+pub struct Scene(u8);
 
 impl Scene {
     /// The rest is a knock's payload, and a datagram is put around it; else it is a frame.
-    const PAYLOAD: u8 = 1;
+    pub const PAYLOAD: u8 = 1;
     /// That datagram is IPv6.
-    const V6: u8 = 2;
+    pub const V6: u8 = 2;
     /// `tunnels = "drop"`.
-    const DROPS_TUNNELS: u8 = 4;
+    pub const DROPS_TUNNELS: u8 = 4;
     /// Nobody accepts bare knocks.
-    const NO_BARE: u8 = 8;
+    pub const NO_BARE: u8 = 8;
     /// The tag was seen before.
-    const TAG_SEEN: u8 = 16;
+    pub const TAG_SEEN: u8 = 16;
     /// The controller did not say what time it is.
-    const NO_TIME: u8 = 32;
+    pub const NO_TIME: u8 = 32;
     /// Every budget is used up.
-    const NO_BUDGET: u8 = 64;
+    pub const NO_BUDGET: u8 = 64;
 
     const fn has(self, bit: u8) -> bool {
         self.0 & bit != 0
@@ -68,7 +62,8 @@ pub fn fuzz(data: &[u8]) {
     let Some((first, rest)) = data.split_first() else { return };
     let scene = Scene(*first);
     if !scene.has(Scene::PAYLOAD) {
-        return frame(scene, rest);
+        frame(scene, rest);
+        return;
     }
     let datagram = udp(KNOCK_PORT, rest);
     let whole = if scene.has(Scene::V6) {
@@ -77,7 +72,7 @@ pub fn fuzz(data: &[u8]) {
         ethernet(ETHER_IPV4, &ipv4(STRANGER.v4, HOST4, UDP, 0, &[], &datagram))
     };
     let taken = frame(scene, &whole);
-    assert_eq!(taken, rest.len() <= MAX_PAYLOAD, "a whole datagram for the knock port");
+    assert_eq!(taken, (1..=MAX_PAYLOAD).contains(&rest.len()), "a whole datagram for the knock port");
 }
 
 /// Whether it was a knock.
@@ -103,7 +98,8 @@ fn frame(scene: Scene, frame: &[u8]) -> bool {
     let keeping = WORLD.keeping();
     let [once, twice] = [(); 2].map(|()| decide(&packet, &settings, &keeping).verdict);
     assert_eq!(once, verdict, "a flow that was not there");
-    let goes_on = twice == once || (once == Verdict::Pass(PassReason::Grant) && twice == Verdict::Pass(PassReason::Flow));
+    let goes_on =
+        twice == once || (once == Verdict::Pass(PassReason::Grant) && twice == Verdict::Pass(PassReason::Flow));
     assert!(goes_on, "{once:?}, then {twice:?}");
 
     let is_knock = verdict == Verdict::Knock;
@@ -137,25 +133,36 @@ fn knock(scene: Scene, payload: Cursor<'_>) {
     let mut bytes = bytes(payload);
     judge(scene, &bytes);
     // A search does not find tags: the same with the right one, and with a byte changed after that.
-    if let Some(tag) = model::tag(&bytes, &KEY) {
+    if let Some(tag) = model::tag(&bytes, &STAFF.entry()) {
         bytes[TAG_AT..TAG_AT + WORD].copy_from_slice(&tag);
-        let admitted = judge(scene, &bytes);
+        let is_sealed = matches!(judge(scene, &bytes), Some(Admitted::Sealed { .. }));
         let at = bytes.iter().fold(0, |at: usize, byte| at * 31 % bytes.len() + usize::from(*byte)) % bytes.len();
         bytes[at] ^= 1 << (at % 8);
-        assert!(!(admitted && judge(scene, &bytes)), "byte {at} counts for nothing");
+        assert!(!is_sealed || judge(scene, &bytes).is_none(), "byte {at} counts for nothing");
     }
 }
 
 /// Whether the filter takes a payload. It does what the specification says, and moves the clock of nobody else.
-fn judge(scene: Scene, payload: &[u8]) -> bool {
+fn judge(scene: Scene, payload: &[u8]) -> Option<Admitted> {
     let host = Host { scene, moved: Cell::new(None) };
     let admitted = filter(Cursor::over(payload), NOW_NS, &host);
     assert_eq!(admitted, model::judge(payload, NOW_NS, &host));
     assert_eq!(host.moved.get(), admitted.ok().map(|admitted| admitted.group()), "another group pays");
     if let Ok(Admitted::Sealed { tag, .. }) = admitted {
         assert_eq!(tag, payload[TAG_AT..TAG_AT + WORD]);
+        assert!(header::parse(payload).is_ok(), "the controller cannot read what the filter takes");
     }
-    admitted.is_ok()
+    reads(payload);
+    admitted.ok()
+}
+
+/// The controller reads a header in which nothing is lost.
+fn reads(payload: &[u8]) {
+    let Ok(header) = header::parse(payload) else { return };
+    let fixed = header::fixed(header.key_id, header.hint, header.time_ms);
+    assert_eq!(fixed, *header.fixed);
+    assert_eq!([&fixed[..], &header.tag, header.enc, header.ciphertext].concat(), payload);
+    assert!(payload.len() <= MAX_KNOCK && header.time_ms <= header::MAX_TIME_MS);
 }
 
 /// The tables of the filter.
@@ -166,11 +173,11 @@ struct Host {
 
 impl Filter for Host {
     fn knock_key(&self, id: [u8; 2]) -> Option<KnockKey> {
-        (id == KEY_ID).then_some(KEY)
+        (id == STAFF.map_key()).then(|| STAFF.entry())
     }
 
     fn wall_offset_ns(&self) -> Option<u64> {
-        (!self.scene.has(Scene::NO_TIME)).then_some(OFFSET_NS)
+        (!self.scene.has(Scene::NO_TIME)).then_some(WALL_OFFSET_NS)
     }
 
     fn is_tag_seen(&self, _tag: &[u8; WORD]) -> bool {

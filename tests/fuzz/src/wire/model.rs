@@ -19,7 +19,9 @@ pub(super) fn tag(payload: &[u8], key: &KnockKey) -> Option<[u8; WORD]> {
 }
 
 pub(super) fn judge(payload: &[u8], now_ns: u64, host: &impl Filter) -> Result<Admitted, DropReason> {
-    let has_room = |group| host.budget(group).is_some_and(|budget| budget.next_ns + budget.interval_ns <= now_ns + budget.burst_ns);
+    let has_room = |group| {
+        host.budget(group).is_some_and(|budget| budget.next_ns + budget.interval_ns <= now_ns + budget.burst_ns)
+    };
     match payload.first() {
         None => return Err(DropReason::KnockEmpty),
         Some(b'e') => {
