@@ -36,6 +36,8 @@ pub const CLOCK: &str = "CLOCK";
 pub const KNOCKS: &str = "KNOCKS";
 /// The same for bare knocks, so that they cannot crowd out sealed ones.
 pub const BARE_KNOCKS: &str = "BARE_KNOCKS";
+/// Per-CPU array of one [`KnockMeta`](crate::knock::KnockMeta): what is known of the knock at hand. Never pinned.
+pub const KNOCK_META: &str = "KNOCK_META";
 /// Hash, id of a knock key in network order to [`KnockKey`](crate::sealed::KnockKey). Never pinned: it holds secrets.
 pub const KNOCK_KEYS: &str = "KNOCK_KEYS";
 /// Array of [`Budget`](crate::sealed::Budget). Never pinned.

@@ -4,7 +4,7 @@
 use core::marker::PhantomData;
 
 /// Above every place where a header can start: two tags, an IP header and six extension headers of 2048 bytes.
-const MAX_START: usize = 0x3fff;
+pub const MAX_START: usize = 0x3fff;
 
 /// A position in a frame, with what the headers read so far say is left of the packet.
 #[derive(Clone, Copy)]
@@ -46,6 +46,20 @@ impl<'a> Cursor<'a> {
     #[inline(always)]
     const fn at(&self) -> *const u8 {
         self.start.wrapping_add(self.offset)
+    }
+
+    /// Where in the frame it is.
+    #[inline(always)]
+    #[must_use]
+    pub const fn offset(&self) -> usize {
+        self.offset
+    }
+
+    /// The `length` bytes at an offset of the same frame, as a part of its own.
+    #[inline(always)]
+    #[must_use]
+    pub fn behind(&self, offset: usize, length: usize) -> Self {
+        Self { offset: forget(offset) & MAX_START, left: forget(length), ..*self }
     }
 
     /// Bytes left of the packet; of the frame, until [`limit`](Self::limit) was called.

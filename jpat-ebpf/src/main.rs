@@ -59,13 +59,13 @@ mod program {
             return XDP_ABORTED;
         };
         let Decision { service, verdict } = decide(packet, &settings, &KernelTables);
-        let verdict = match verdict {
-            Verdict::Knock => knock::queue(packet, context.ingress_ifindex() as u32),
-            Verdict::Pass(_) | Verdict::Drop(_) => verdict,
-        };
+        let mut exit = verdict.exit(&settings);
+        if matches!(verdict, Verdict::Knock) {
+            exit.slot = knock::queue(context, packet, context.ingress_ifindex() as u32);
+        }
         #[cfg(feature = "debug-log")]
-        aya_log_ebpf::debug!(context, "service {} slot {}", service, verdict.exit(&settings).slot);
-        stats::leave(service, verdict, &settings)
+        aya_log_ebpf::debug!(context, "service {} slot {}", service, exit.slot);
+        stats::leave(service, exit)
     }
 
     /// Some helpers are for programs under a licence compatible with the GPL.

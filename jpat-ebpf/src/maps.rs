@@ -12,6 +12,7 @@ use jpat_common::{
     grant::{GrantKey, GrantValue, ServiceId},
     hints,
     hosts::{BUCKETS, Bucket, bucket_index},
+    knock::KnockMeta,
     reason::COUNTER_ENTRIES,
     sealed::{self, Budget, KnockKey, MAX_KNOCK_KEYS, WORD},
     settings::{MAX_PREFIXES, PORT_ROWS, PortRow, SERVICE_ENTRIES, ServiceRule, Settings, port_row},
@@ -48,6 +49,8 @@ pub(crate) static CLOCK: PerCpuArray<[u64; 2]> = PerCpuArray::with_max_entries(1
 pub(crate) static KNOCKS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 #[map]
 pub(crate) static BARE_KNOCKS: RingBuf = RingBuf::with_byte_size(1 << 18, 0);
+#[map]
+pub(crate) static KNOCK_META: PerCpuArray<KnockMeta> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 static KNOCK_KEYS: HashMap<[u8; 2], KnockKey> = HashMap::with_max_entries(MAX_KNOCK_KEYS, BPF_F_RDONLY_PROG);
 #[map]

@@ -2,6 +2,7 @@
 
 mod admin;
 mod issuer;
+mod keygen;
 mod knock;
 
 use std::{process::ExitCode, time::Duration};
@@ -25,8 +26,9 @@ enum Command {
     ///
     /// It goes to the server's first IPv4 and its first IPv6 address if it has both, because a grant is for the address
     /// that the knock came from. With `replay = "once"` the token opens for the one that arrives first: choose with -4 or
-    /// -6. The server never answers; --wait tells whether the service opened.
-    Knock(knock::Options),
+    /// -6. It is sealed with what a profile says of the server, which then tells what it did. With --bare it is the token
+    /// itself, and the server never answers; --wait tells whether the service opened.
+    Knock(Box<knock::Options>),
     /// Embedded issuer: keys, tokens, discovery over HTTP
     #[command(subcommand)]
     Issuer(issuer::Command),
@@ -73,9 +75,8 @@ enum Command {
     /// Knock, and keep the grant while a command runs (not available in this version)
     #[command(hide = true)]
     Exec(Later),
-    /// Make the client's own key pair (not available in this version)
-    #[command(hide = true)]
-    Keygen(Later),
+    /// Make the client's own key pair, which tokens can be bound to
+    Keygen(keygen::Options),
 }
 
 /// Arguments of a command that this version does not have: taken as they come, so that the answer is not about them.
@@ -110,6 +111,19 @@ pub enum CliError {
         "no token: give --token-file FILE, --token-file - for standard input, or JPAT_TOKEN_FILE in the environment"
     )]
     NoTokenSource,
+    /// A sealed knock needs to know the server.
+    #[error(
+        "no profile of the server{}: give --profile FILE or JPAT_PROFILE in the environment, or put it at \
+         ~/.config/jpat/HOST.toml; or use --bare (the token crosses the network in clear)",
+        if .0.is_empty() { String::new() } else { format!(" {}", .0) }
+    )]
+    NoProfile(String),
+    /// Neither the command nor the profile names one.
+    #[error("no server: name it, or let the profile say `host`")]
+    NoHost,
+    /// The client's key could not be made or read.
+    #[error(transparent)]
+    Keygen(#[from] keygen::KeygenError),
     /// The client failed.
     #[error(transparent)]
     Client(#[from] client::ClientError),
@@ -127,8 +141,10 @@ pub enum CliError {
 impl CliError {
     fn exit_code(&self) -> ExitCode {
         match self {
-            Self::NotAvailable { .. } | Self::NoTokenSource => ExitCode::from(2),
-            Self::Client(_) | Self::Refused(_) | Self::Admin(_) | Self::Issuer(_) => ExitCode::from(1),
+            Self::NotAvailable { .. } | Self::NoTokenSource | Self::NoProfile(_) | Self::NoHost => ExitCode::from(2),
+            Self::Client(_) | Self::Refused(_) | Self::Admin(_) | Self::Issuer(_) | Self::Keygen(_) => {
+                ExitCode::from(1)
+            }
         }
     }
 }
@@ -138,6 +154,8 @@ impl CliError {
 pub fn main() -> ExitCode {
     match run(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
+        // The reply was told as a fact.
+        Err(error @ CliError::Client(client::ClientError::Refused { .. })) => error.exit_code(),
         Err(error) => {
             output::talk(&format!("jpat: {error}"));
             error.exit_code()
@@ -159,7 +177,7 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Command::Policy(later) => later.refuse("`jpat policy` is", "; see `jpatd explain`"),
         Command::Proxy(later) => later.refuse("`jpat proxy` is", ""),
         Command::Exec(later) => later.refuse("`jpat exec` is", ""),
-        Command::Keygen(later) => later.refuse("`jpat keygen` is", ""),
+        Command::Keygen(options) => keygen::run(&options),
     }
 }
 

@@ -16,6 +16,7 @@ use std::{
     path::PathBuf,
 };
 
+pub(crate) use self::error::explained as error_explained;
 pub use self::{
     error::{ClientError, SendError},
     host::{Host, HostError},
@@ -194,7 +195,9 @@ mod tests {
         for local in ["127.0.0.1:0", "[::1]:0"] {
             let server = UdpSocket::bind(local).unwrap();
             server.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-            let mut knocked = knock(bare(" eyJh.eyJz.c2ln\n", UnixTime::from_secs(1)).unwrap(), &[server.local_addr().unwrap()]).unwrap();
+            let mut knocked =
+                knock(bare(" eyJh.eyJz.c2ln\n", UnixTime::from_secs(1)).unwrap(), &[server.local_addr().unwrap()])
+                    .unwrap();
             let mut buffer = [0; 2048];
             let length = server.recv(&mut buffer).unwrap();
             assert_eq!(&buffer[..length], b"eyJh.eyJz.c2ln");

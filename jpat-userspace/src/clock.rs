@@ -5,11 +5,11 @@ use std::time::Duration;
 use nix::time::{ClockId, clock_gettime};
 
 /// Nanoseconds of `CLOCK_BOOTTIME`: the clock of the data path, which goes on through suspend and is never set.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, serde::Serialize, serde::Deserialize)]
 pub struct BootTime(pub u64);
 
 /// Nanoseconds since 1970-01-01T00:00:00Z without leap seconds (`CLOCK_REALTIME`): the clock of `exp`, `nbf`, `iat`.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, serde::Serialize, serde::Deserialize)]
 pub struct UnixTime(pub u64);
 
 /// Both clocks, read together.

@@ -6,6 +6,7 @@ mod keys;
 mod raw;
 mod resolve;
 pub mod schema;
+pub mod secrets;
 mod sealed;
 pub mod source;
 mod value;

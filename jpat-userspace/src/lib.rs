@@ -31,6 +31,8 @@ pub mod config;
 #[cfg(feature = "daemon")]
 pub mod check;
 #[cfg(feature = "daemon")]
+pub mod provision;
+#[cfg(feature = "daemon")]
 pub mod init;
 #[cfg(feature = "daemon")]
 pub mod explain;

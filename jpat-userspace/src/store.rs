@@ -1,5 +1,7 @@
 //! Small durable state: which number the data path knows a service by. The number belongs to the name, so that no
-//! grant ever moves to another service because the file was reordered.
+//! grant ever moves to another service because the file was reordered. What must not be forgotten of knocks: [`replay`].
+
+pub mod replay;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -19,7 +19,7 @@ pub fn install_crypto() {
 }
 
 /// Who a token speaks for.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Principal {
     /// Configured name of the issuer.
     pub issuer: String,
@@ -35,7 +35,7 @@ impl std::fmt::Display for Principal {
 
 /// What makes two tokens the same one: `(iss, jti)`, else SHA-256 of the signing input, never of the signature,
 /// because ECDSA signatures can be altered and stay valid.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, serde::Serialize, serde::Deserialize)]
 pub enum TokenId {
     /// Configured issuer name and `jti`.
     Jti(String, String),
@@ -55,8 +55,9 @@ impl std::fmt::Display for TokenId {
     }
 }
 
-/// A token whose signature and registered claims were verified. Only this module's verifier makes one.
-#[derive(Clone, PartialEq, Debug)]
+/// A token whose signature and registered claims were verified. Only this module's verifier makes one; the store gives back
+/// those that it was given, for the leases that outlive a controller.
+#[derive(Clone, PartialEq, Debug, serde::Serialize, serde::Deserialize)]
 pub struct VerifiedToken {
     principal: Principal,
     id: TokenId,

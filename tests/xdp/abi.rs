@@ -41,7 +41,7 @@ struct Expected {
 }
 
 #[rustfmt::skip]
-const MAPS: [Expected; 19] = [
+const MAPS: [Expected; 20] = [
     Expected { name: map_name::GRANTS, kind: MapType::LruHash, key: size_of::<GrantKey>(), value: size_of::<GrantValue>(), entries: 65_536, flags: READ_ONLY },
     Expected { name: map_name::GRANT_HINTS, kind: MapType::Array, key: 4, value: 1024, entries: 128, flags: READ_ONLY },
     Expected { name: map_name::FLOWS, kind: MapType::Hash, key: size_of::<FlowKey>(), value: size_of::<FlowValue>(), entries: 65_536, flags: 0 },
@@ -53,6 +53,7 @@ const MAPS: [Expected; 19] = [
     Expected { name: map_name::HOSTS, kind: MapType::Array, key: 4, value: 64, entries: 1024, flags: READ_ONLY },
     Expected { name: map_name::DESTINATIONS, kind: MapType::LpmTrie, key: 20, value: 4, entries: 4096, flags: NO_PREALLOC },
     Expected { name: map_name::ALWAYS_ALLOW, kind: MapType::LpmTrie, key: 20, value: 4, entries: 4096, flags: NO_PREALLOC },
+    Expected { name: map_name::KNOCK_META, kind: MapType::PerCpuArray, key: 4, value: 56, entries: 1, flags: 0 },
     Expected { name: map_name::CLOCK, kind: MapType::PerCpuArray, key: 4, value: 16, entries: 1, flags: 0 },
     Expected { name: map_name::KNOCKS, kind: MapType::RingBuf, key: 0, value: 0, entries: 1 << 20, flags: 0 },
     Expected { name: map_name::BARE_KNOCKS, kind: MapType::RingBuf, key: 0, value: 0, entries: 1 << 18, flags: 0 },

@@ -6,8 +6,12 @@ use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{CliError, FormatOption, Later, block_on, duration};
+use super::{
+    CliError, FormatOption, Later, block_on, duration,
+    keygen::{self, CnfForm},
+};
 use crate::{
+    client,
     clock::{self, UnixTime},
     issuer::{
         Alg, IssuerError, TYP,
@@ -99,6 +103,12 @@ pub(super) struct SignOptions {
     /// A further claim, its value in JSON: --claim 'team="red"'
     #[arg(long, value_parser = claim, value_name = "NAME=JSON")]
     claim: Vec<(String, Value)>,
+    /// Bind the token to the key in this file, a JWK of `jpat keygen` or its public half: it opens with a proof alone
+    #[arg(long, value_name = "FILE")]
+    cnf: Option<PathBuf>,
+    /// How the token names that key
+    #[arg(long, value_enum, default_value_t, requires = "cnf", value_name = "FORM")]
+    cnf_form: CnfForm,
     /// Life of the token
     #[arg(long, default_value = "5m", value_parser = duration, value_name = "TIME")]
     ttl: Duration,
@@ -177,6 +187,7 @@ fn show(keys: &[Key], format: Format) {
 
 fn run_sign(options: SignOptions) -> Result<(), CliError> {
     let key = keys::choose(&options.dir.dir, options.kid.as_deref())?;
+    let now = clock::now().unix;
     let signed = sign::sign(
         &key,
         &sign::Request {
@@ -185,7 +196,8 @@ fn run_sign(options: SignOptions) -> Result<(), CliError> {
             subject: options.subject,
             roles: options.role,
             claims: Map::from_iter(options.claim),
-            issued_at: options.at.unwrap_or_else(|| clock::now().unix),
+            cnf: options.cnf.map(|path| keygen::cnf(&path, options.cnf_form)).transpose()?,
+            issued_at: options.at.unwrap_or(now),
             ttl: options.ttl,
             not_before: options.not_before,
             jti: match options.jti.as_str() {
@@ -196,9 +208,17 @@ fn run_sign(options: SignOptions) -> Result<(), CliError> {
             typ: options.typ,
         },
     )?;
-    let (length, max) = (signed.token.len(), crate::knock::MAX_PAYLOAD);
-    if length > max {
-        output::talk(&format!("warning: the token has {length} bytes, and a bare knock carries at most {max}"));
+    let (sizes, max) = (client::sealed::sizes(&signed.token, now), crate::knock::MAX_PAYLOAD);
+    match sizes.sealed {
+        Some(sealed) if sealed > max => output::talk(&format!(
+            "warning: no knock can carry the token: bare it takes {} bytes, sealed about {sealed}, and {max} fit",
+            sizes.bare
+        )),
+        Some(sealed) if sizes.bare > max => output::talk(&format!(
+            "warning: the token has {} bytes, and a bare knock carries at most {max}; a sealed one takes about {sealed}",
+            sizes.bare
+        )),
+        Some(_) | None => {}
     }
     match options.output.format {
         Format::Text => output::fact(&signed.token),

@@ -1,38 +1,65 @@
 //! `jpat knock`
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+mod bare;
+mod code;
+mod facts;
+mod sealed;
+mod told;
+
+use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
-use serde_json::{Value, json};
 
-use super::{CliError, FormatOption, block_on, duration, json_failure};
+use super::{CliError, FormatOption, duration, json_failure};
 use crate::{
     client::{
-        self, ClientError, Family, Host, Knocked, TokenSource,
-        preflight::{self, Preflight},
-        token_source,
-        wait::{self, WaitFor},
+        self, ClientError, Family, Host, TokenSource,
+        preflight::Preflight,
+        profile::{self, Profile},
+        sealed::Claimed,
+        wait::WaitFor,
     },
-    clock::{self, BootTime},
-    output::{self, Format},
+    knock::sealed::Verb,
+    output,
 };
 
 #[derive(Args, Debug)]
 pub(super) struct Options {
-    /// Name or address of the server, without a port
-    host: Host,
-    /// UDP port to knock at
-    #[arg(long, env = "JPAT_KNOCK_PORT", default_value_t = client::KNOCK_PORT, value_name = "PORT",
-          value_parser = clap::value_parser!(u16).range(1..))]
-    knock_port: u16,
+    /// Name or address of the server, without a port; the profile's if not given
+    #[arg(required_unless_present = "profile")]
+    host: Option<Host>,
+    /// UDP port to knock at; the profile's, or 1337, if not given
+    #[arg(long, env = "JPAT_KNOCK_PORT", value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    knock_port: Option<u16>,
+    /// What to know of the server: a file, or a name under ~/.config/jpat; that of the host if it has one there
+    #[arg(long, env = "JPAT_PROFILE", value_name = "PROFILE")]
+    profile: Option<String>,
     /// File that holds the token, read anew each time; - for standard input
     #[arg(long, env = "JPAT_TOKEN_FILE", value_name = "FILE")]
     token_file: Option<PathBuf>,
-    /// Send the token as it is: it crosses the network in clear
-    #[arg(long)]
+    /// Send the token as it is, without a profile: it crosses the network in clear
+    #[arg(long, conflicts_with_all = ["service", "renew", "close", "key", "address"])]
     bare: bool,
+    /// Open this service alone; may be given several times
+    #[arg(long, value_parser = service, value_name = "NAME")]
+    service: Vec<String>,
+    /// Prolong what is open, and open nothing else
+    #[arg(long, conflicts_with = "close")]
+    renew: bool,
+    /// Give back what this token has opened from here
+    #[arg(long)]
+    close: bool,
+    /// The client's private key, for a token that is bound to it (`jpat keygen` makes one)
+    #[arg(long, value_name = "FILE")]
+    key: Option<PathBuf>,
+    /// Say which address this is: an address, or auto for this machine's own. A server that sees another one refuses
+    #[arg(long, value_name = "ADDRESS")]
+    address: Option<Claimed>,
+    /// How long to wait for the reply, with two repeats in it; 0s for not at all
+    #[arg(long, default_value = "1s", value_parser = duration, value_name = "TIME")]
+    timeout: Duration,
     /// Succeed only when this service answers, such as tcp/8443
-    #[arg(long, value_name = "SERVICE")]
+    #[arg(long, value_name = "SERVICE", conflicts_with = "close")]
     wait: Option<WaitFor>,
     /// How long to wait for it
     #[arg(long, default_value = "5s", value_parser = duration, value_name = "TIME")]
@@ -46,63 +73,18 @@ pub(super) struct Options {
     /// Knock at the IPv6 address only
     #[arg(short = '6')]
     v6: bool,
-    /// Named settings (not available in this version)
-    #[arg(long, hide = true)]
-    profile: Option<String>,
     #[command(flatten)]
     output: FormatOption,
 }
 
 pub(super) fn run(options: &Options) -> Result<(), CliError> {
-    if options.profile.is_some() {
-        return Err(CliError::NotAvailable { what: "`--profile` is", instead: ": use --token-file" });
-    }
-    if !options.bare {
-        return Err(CliError::NotAvailable {
-            what: "sealed knocks are",
-            instead: ": use --bare (the token crosses the network in clear)",
-        });
-    }
-    let source = options.token_file.clone().map(TokenSource::from).ok_or(CliError::NoTokenSource)?;
-    let result = send_and_wait(options, &source);
-    if let Err(error) = &result {
-        json_failure(options.output.format, code(error), error);
+    let result = if options.bare { bare::run(options) } else { sealed::run(options) };
+    match &result {
+        // All of it was told, in the form that was asked for.
+        Ok(()) | Err(CliError::Client(ClientError::Refused { .. })) => {}
+        Err(error) => json_failure(options.output.format, code::of(error), error),
     }
     result
-}
-
-fn send_and_wait(options: &Options, source: &TokenSource) -> Result<(), CliError> {
-    let text = token_source::read(source)?;
-    let datagram = client::bare(&text)?;
-    let seen = preflight::look(&text, clock::now().unix);
-    if let Some(finding) = seen.findings.iter().find(|finding| finding.is_hopeless())
-        && !options.force
-    {
-        return Err(ClientError::Hopeless(*finding).into());
-    }
-    for finding in &seen.findings {
-        output::talk(&format!("warning: {finding}"));
-    }
-    let addresses = client::resolve(&options.host, options.knock_port, options.family())?;
-    let begin = clock::now().boot;
-    let mut knocked = client::knock(datagram, &addresses)?;
-    report_failed(&knocked);
-    if options.output.format == Format::Text {
-        report_sent(&mut knocked);
-    }
-    let answered = match options.wait {
-        Some(service) => Some((service, wait_for(options, service, &mut knocked)?)),
-        None => None,
-    };
-    match options.output.format {
-        Format::Json => output::json(facts(&mut knocked, &seen, answered, begin)),
-        Format::Text => {
-            if let Some((service, at)) = answered {
-                output::fact(&format!("{service} on {} answers after {} ms", at.ip(), millis_since(begin)));
-            }
-        }
-    }
-    Ok(())
 }
 
 impl Options {
@@ -113,94 +95,56 @@ impl Options {
             (false, false) => Family::Both,
         }
     }
+
+    const fn verb(&self) -> Verb {
+        match (self.renew, self.close) {
+            (true, _) => Verb::Renew,
+            (false, true) => Verb::Close,
+            (false, false) => Verb::Open,
+        }
+    }
+
+    /// The named profile, or the one with the host's name.
+    fn profile(&self) -> Result<Profile, CliError> {
+        let of_host = || self.host.as_ref().and_then(profile::of_host);
+        let file = self.profile.as_deref().map(profile::file).or_else(of_host);
+        let file =
+            file.ok_or_else(|| CliError::NoProfile(self.host.as_ref().map_or_else(String::new, Host::to_string)))?;
+        Ok(Profile::read(&file).map_err(ClientError::from)?)
+    }
+
+    fn token_source(&self, profile: Option<&Profile>) -> Result<TokenSource, CliError> {
+        let file = self.token_file.clone().or_else(|| profile.and_then(|profile| profile.token_file.clone()));
+        file.map(TokenSource::from).ok_or(CliError::NoTokenSource)
+    }
 }
 
-fn report_failed(knocked: &Knocked) {
-    for failed in &knocked.failed {
+/// Refuses what every server refuses, and warns of the rest.
+fn judge(seen: &Preflight, force: bool) -> Result<(), ClientError> {
+    if let Some(finding) = seen.findings.iter().find(|finding| finding.is_hopeless())
+        && !force
+    {
+        return Err(ClientError::Hopeless(*finding));
+    }
+    for finding in &seen.findings {
+        output::talk(&format!("warning: {finding}"));
+    }
+    Ok(())
+}
+
+fn report_failed(failed: &[client::SendError]) {
+    for failed in failed {
         output::talk(&format!("warning: not sent to {failed}"));
     }
 }
 
-fn report_sent(knocked: &mut Knocked) {
-    for sent in &mut knocked.sent {
-        let (bytes, ip, port) = (sent.bytes, sent.to.ip(), sent.to.port());
-        match sent.rejected() {
-            None => output::fact(&format!("sent {bytes} bytes to {ip} udp/{port}; the server does not answer")),
-            Some(error) => output::fact(&format!("sent {bytes} bytes to {ip} udp/{port}; they were rejected: {error}")),
-        }
-    }
+/// A name that a knock can carry (`docs/protocol.md` §2).
+fn service(text: &str) -> Result<String, ServiceError> {
+    let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    let good = (1..=crate::knock::inner::MAX_NAME).contains(&text.len()) && text.bytes().all(fits);
+    good.then(|| text.to_owned()).ok_or(ServiceError)
 }
 
-fn wait_for(options: &Options, service: WaitFor, knocked: &mut Knocked) -> Result<SocketAddr, CliError> {
-    let hosts: Vec<_> = knocked.sent.iter().map(|sent| sent.to).collect();
-    block_on(wait::wait(service, &hosts, options.wait_timeout))?.map_err(|not_open| {
-        for hint in hints(options, knocked, not_open.refused().is_some()) {
-            output::talk(&format!("hint: {hint}"));
-        }
-        ClientError::NotOpen(not_open).into()
-    })
-}
-
-/// What may be wrong, when a silent server leaves one guessing.
-fn hints(options: &Options, knocked: &mut Knocked, refused: bool) -> Vec<String> {
-    let port = options.knock_port;
-    let mut sent = knocked.sent.iter_mut();
-    if let Some(ip) = sent.find_map(|sent| sent.rejected().is_some().then_some(sent.to.ip())) {
-        return vec![format!(
-            "{ip} rejects udp/{port}, which a JPAT server never does: is it the right host and --knock-port?"
-        )];
-    }
-    if refused {
-        return vec!["the port is open to you, by a grant or without one: is the service running?".to_owned()];
-    }
-    vec![
-        format!("a datagram can get lost, and firewalls on the way may drop udp/{port}: knock again"),
-        "the server writes why it refused a token into its audit log, and tells nobody else".to_owned(),
-        "clocks that differ make good tokens expired or not yet valid".to_owned(),
-    ]
-}
-
-fn facts(knocked: &mut Knocked, seen: &Preflight, answered: Option<(WaitFor, SocketAddr)>, begin: BootTime) -> Value {
-    let sent = |sent: &mut client::Sent| {
-        let error = sent.rejected().map(ToString::to_string);
-        json!({ "address": sent.to.ip(), "port": sent.to.port(), "bytes": sent.bytes, "rejected": error })
-    };
-    json!({
-        "outcome": if answered.is_some() { "open" } else { "sent" },
-        "form": crate::knock::Form::Bare.as_str(),
-        "sent": knocked.sent.iter_mut().map(sent).collect::<Vec<_>>(),
-        "not_sent": knocked.failed.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        "token": {
-            "expires": seen.expires.map(|expires| expires.to_string()),
-            "findings": seen.findings.iter().map(|finding| finding.code()).collect::<Vec<_>>(),
-        },
-        "open": answered.map(|(service, at)| {
-            json!({ "service": service.to_string(), "address": at.ip(), "milliseconds": millis_since(begin) })
-        }),
-    })
-}
-
-fn millis_since(begin: BootTime) -> u128 {
-    begin.until(clock::now().boot).as_millis()
-}
-
-/// Stable codes of what can go wrong, for programs.
-fn code(error: &CliError) -> &'static str {
-    match error {
-        CliError::NotAvailable { .. } => "not_available",
-        CliError::NoTokenSource => "no_token_source",
-        CliError::Issuer(_) => "issuer",
-        CliError::Refused(_) => "refused",
-        CliError::Admin(_) => "admin",
-        CliError::Client(error) => match error {
-            ClientError::ReadToken { .. } | ClientError::EmptyToken(_) => "no_token",
-            ClientError::TokenTooLong { .. } => "too_long",
-            ClientError::NotAToken(refusal) => refusal.code(),
-            ClientError::Hopeless(finding) => finding.code(),
-            ClientError::Resolve { .. } | ClientError::NoAddress { .. } => "no_address",
-            ClientError::NotSent(_) => "not_sent",
-            ClientError::NotOpen(_) => "not_open",
-            ClientError::Runtime(_) => "runtime",
-        },
-    }
-}
+#[derive(thiserror::Error, Debug)]
+#[error("a service is named with 1 to 64 of a-z, 0-9 and '-'")]
+struct ServiceError;

@@ -36,7 +36,9 @@ pub enum ClientError {
     #[error("the token is bound to a key (cnf): name its file with --key, or as client_key in the profile")]
     NoClientKey,
     /// A token with another key in its `cnf`.
-    #[error("the token is bound to another key than this one: `jpat issuer sign --cnf`, or your identity provider, binds it to yours")]
+    #[error(
+        "the token is bound to another key than this one: `jpat issuer sign --cnf`, or your identity provider, binds it to yours"
+    )]
     OtherClientKey,
     /// The client's key cannot be read.
     #[error("{}\n  remedy: {}", error.describe(path), error.remedy(path))]
@@ -118,9 +120,10 @@ fn too_long(sizes: Sizes) -> String {
     let smaller = "ask the identity provider for a smaller one (fewer scopes, roles or groups, ES256 instead of RS256), or \
         exchange it for a small token of your own issuer";
     let (takes, advice) = match sealed {
-        Some(sealed) if sealed <= MAX_PAYLOAD => {
-            (format!("bare the knock takes {bare}, sealed about {sealed}"), "knock sealed, with a --profile of the server")
-        }
+        Some(sealed) if sealed <= MAX_PAYLOAD => (
+            format!("bare the knock takes {bare}, sealed about {sealed}"),
+            "knock sealed, with a --profile of the server",
+        ),
         Some(sealed) => (format!("bare the knock takes {bare}, sealed {sealed}"), smaller),
         None => (format!("bare the knock takes {bare}"), smaller),
     };

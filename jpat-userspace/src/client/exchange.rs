@@ -1,10 +1,7 @@
 //! One sealed knock and its reply. A datagram can get lost either way, so an unanswered knock is repeated: sealed again,
 //! because a server takes no datagram twice.
 
-use std::{
-    net::SocketAddr,
-    time::Duration,
-};
+use std::{net::SocketAddr, time::Duration};
 
 use tokio::{net::UdpSocket, time};
 
@@ -46,7 +43,8 @@ pub enum Heard {
     Strange(ReplyError),
 }
 
-/// Knocks at one address. Without a `patience` nobody waits for a reply, and nothing is repeated.
+/// Knocks at one address. Without a `patience` nobody waits for a reply, and nothing is repeated; before a repeat
+/// `repeating` is asked whether it is still wanted. The first datagram leaves at the first poll.
 ///
 /// # Errors
 /// [`ClientError::NotSent`], and what [`Sealer::seal`] objects to.
@@ -54,25 +52,25 @@ pub async fn exchange(
     sealer: &Sealer<'_>,
     to: SocketAddr,
     patience: Option<Duration>,
-    mut repeating: impl FnMut(u32),
+    mut repeating: impl FnMut(u32) -> bool,
 ) -> Result<Exchange, ClientError> {
     let failed = |source, length| ClientError::NotSent(vec![send_error(source, to.ip(), length)]);
-    let socket = connect(to).and_then(|socket| {
+    let sockets = connect(to).and_then(|socket| {
         socket.set_nonblocking(true)?;
-        UdpSocket::from_std(socket)
+        Ok((UdpSocket::from_std(socket.try_clone()?)?, socket))
     });
-    let socket = socket.map_err(|source| failed(source, 0))?;
+    let (socket, sending) = sockets.map_err(|source| failed(source, 0))?;
     let own = socket.local_addr().map_or(to.ip(), |address| address.ip());
     let mut exchange = Exchange { to, bytes: 0, attempts: 0, heard: Heard::Silence };
     let mut tickets = Vec::new();
     let begin = time::Instant::now();
     for attempt in 0..ATTEMPTS {
-        if attempt > 0 {
-            repeating(attempt + 1);
+        if attempt > 0 && !repeating(attempt + 1) {
+            break;
         }
         let (datagram, ticket) = sealer.seal(attempt as usize, own, clock::now().unix)?;
         tickets.push(ticket);
-        match socket.send(&datagram).await {
+        match sending.send(&datagram) {
             Ok(bytes) => (exchange.bytes, exchange.attempts) = (bytes, attempt + 1),
             // The answer to an earlier one.
             Err(error) if attempt > 0 => {

@@ -60,9 +60,9 @@ impl std::fmt::Display for Finding {
             Self::NotJson => f.write_str("header or payload of the token is no JSON object"),
             Self::Expired(ago) => write!(f, "the token expired {} ago", Span(*ago)),
             Self::NoExpiry => f.write_str("the token has no expiry (exp), and servers refuse such a token"),
-            Self::Bound => {
-                f.write_str("the token is bound to a key (cnf), and servers refuse such a token in a bare knock: knock sealed")
-            }
+            Self::Bound => f.write_str(
+                "the token is bound to a key (cnf), and servers refuse such a token in a bare knock: knock sealed",
+            ),
             Self::NotYetValid(ahead) => {
                 write!(f, "the token is not valid before {} from now, by this machine's clock", Span(*ahead))
             }

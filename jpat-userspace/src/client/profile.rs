@@ -9,8 +9,11 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::Deserialize;
 use zeroize::{Zeroize, Zeroizing};
 
-use super::{Host, KNOCK_PORT};
-use crate::secret_file::{self, Secret, SecretFileError};
+use super::{Host, KNOCK_PORT, sealed::Claimed};
+use crate::{
+    knock::inner::is_server_id,
+    secret_file::{self, Secret, SecretFileError},
+};
 
 /// Most bytes of a profile that are read.
 const MAX_FILE: usize = 16 * 1024;
@@ -29,6 +32,8 @@ pub struct Profile {
     pub token_file: Option<PathBuf>,
     /// Where the client's own key lies, for tokens that are bound to it.
     pub client_key: Option<PathBuf>,
+    /// The address that knocks say they come from.
+    pub address: Option<Claimed>,
     /// The server's id, which each knock is bound to.
     pub server_id: String,
     /// Its public keys (X25519), the one to use first. Never empty.
@@ -68,6 +73,7 @@ struct Raw {
     reply: Option<bool>,
     token_file: Option<PathBuf>,
     client_key: Option<PathBuf>,
+    address: Option<String>,
     server: RawServer,
     knock_key: RawKnockKey,
 }
@@ -90,7 +96,9 @@ struct RawKnockKey {
 #[must_use]
 pub fn directory() -> Option<PathBuf> {
     let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    absolute("XDG_CONFIG_HOME").or_else(|| absolute("HOME").map(|home| home.join(".config"))).map(|dir| dir.join("jpat"))
+    absolute("XDG_CONFIG_HOME")
+        .or_else(|| absolute("HOME").map(|home| home.join(".config")))
+        .map(|dir| dir.join("jpat"))
 }
 
 /// The file of a profile as it is named: with a `/` or `.toml` in it a path, otherwise a name in [`directory`].
@@ -131,13 +139,14 @@ impl Profile {
             return Err("knock_key.id is 1 to 65535".to_owned());
         }
         let id = &raw.server.id;
-        if !(1..=64).contains(&id.len()) || !id.bytes().all(|byte| byte.is_ascii_graphic()) {
+        if !is_server_id(id) {
             return Err("server.id is not 1 to 64 printable ASCII characters without spaces".to_owned());
         }
         let keys = raw.server.keys.iter().map(|key| public_key(key));
         let server_keys = keys.collect::<Option<Vec<_>>>().filter(|keys| !keys.is_empty());
         let server_keys = server_keys.ok_or("server.keys is not a list of 32 bytes each as base64url text")?;
         let host = raw.host.map(|host| host.parse::<Host>().map_err(|error| format!("host: {error}"))).transpose()?;
+        let address = raw.address.map(|text| text.parse::<Claimed>().map_err(|error| format!("address: {error}")));
         let base = path.parent().unwrap_or(Path::new(""));
         let beside = |file: PathBuf| base.join(file);
         Ok(Self {
@@ -147,6 +156,7 @@ impl Profile {
             reply: raw.reply.unwrap_or(true),
             token_file: raw.token_file.map(beside),
             client_key: raw.client_key.map(beside),
+            address: address.transpose()?,
             server_id: raw.server.id,
             server_keys,
             knock_key_id: raw.knock_key.id,
@@ -160,7 +170,10 @@ impl Profile {
         let keys: Vec<_> = self.server_keys.iter().map(|key| format!("\"{}\"", URL_SAFE_NO_PAD.encode(key))).collect();
         let mut lines = Zeroizing::new(String::with_capacity(1024));
         let mut line = |text: &str| lines.extend([text, "\n"]);
-        line(&format!("# JPAT profile of {}, for `jpat knock --profile FILE`. Secret: keep its mode 0600.", self.server_id));
+        line(&format!(
+            "# JPAT profile of {}, for `jpat knock --profile FILE`. Secret: keep its mode 0600.",
+            self.server_id
+        ));
         if let Some(host) = &self.host {
             line(&format!("host = \"{host}\""));
         }
@@ -172,6 +185,11 @@ impl Profile {
             if let Some(path) = path {
                 line(&format!("{name} = {}", toml::Value::String(path.to_string_lossy().into_owned())));
             }
+        }
+        match self.address {
+            None => {}
+            Some(Claimed::Own) => line("address = \"auto\""),
+            Some(Claimed::Address(address)) => line(&format!("address = \"{address}\"")),
         }
         line("\n[server]");
         line(&format!("id = {}", toml::Value::String(self.server_id.clone())));
@@ -190,7 +208,8 @@ fn public_key(text: &str) -> Option<[u8; 32]> {
 fn remedy(error: &SecretFileError, path: &Path) -> String {
     match error {
         SecretFileError::Unreadable(error) if error.kind() == io::ErrorKind::NotFound => {
-            "ask the server's administrator for a profile (`jpatd client-config`), and name it with --profile".to_owned()
+            "ask the server's administrator for a profile (`jpatd client-config`), and name it with --profile"
+                .to_owned()
         }
         SecretFileError::Unreadable(_)
         | SecretFileError::Exposed(_)
@@ -211,6 +230,7 @@ mod tests {
             reply: false,
             token_file: Some("token".into()),
             client_key: None,
+            address: Some(Claimed::Own),
             server_id: "we\"b'\\1".into(),
             server_keys: vec![[1; 32], [2; 32]],
             knock_key_id: 7,
@@ -228,7 +248,7 @@ mod tests {
         assert_eq!(read.host, written.host);
         assert_eq!((read.port, read.reply, read.knock_key_id), (4711, false, 7));
         assert_eq!((&read.server_id, &read.server_keys), (&written.server_id, &written.server_keys));
-        assert_eq!(*read.knock_key, [3; 32]);
+        assert_eq!((*read.knock_key, read.address), ([3; 32], Some(Claimed::Own)));
         assert_eq!((read.token_file, read.client_key), (Some(dir.path().join("token")), None));
     }
 

@@ -97,7 +97,9 @@ impl<'w> Sealer<'w> {
         let request = Request { verb, token, services, address, proof: self.possession };
         let target = self.targets.get(repeat % self.targets.len()).ok_or(SealError::BadServerKey)?;
         sealed::seal(&request, target, now).map_err(|error| match error {
-            SealError::TooLong { length } => ClientError::TokenTooLong(Sizes { bare: token.len(), sealed: Some(length) }),
+            SealError::TooLong { length } => {
+                ClientError::TokenTooLong(Sizes { bare: token.len(), sealed: Some(length) })
+            }
             other @ (SealError::BadToken
             | SealError::BadServerId(_)
             | SealError::BadServices

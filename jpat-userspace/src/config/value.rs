@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use jsonwebtoken::Algorithm;
 
 use super::{InterfacePattern, PortRange, Protocol};
+use crate::knock::inner::is_server_id;
 
 /// Names of RFC 7518 §3.1 and RFC 8037 that the verifier knows.
 pub(super) const ALGORITHMS: [(&str, Algorithm); 12] = [
@@ -113,7 +114,7 @@ pub(super) fn name(text: &str) -> Result<(), Complaint> {
 
 /// Part of what knocks are bound to (`docs/protocol.md` §2).
 pub(super) fn server_id(text: &str) -> Result<(), Complaint> {
-    if (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic()) {
+    if is_server_id(text) {
         return Ok(());
     }
     Err((format!("`{text}` is no server id"), "use 1 to 64 printable ASCII characters without spaces".into()))

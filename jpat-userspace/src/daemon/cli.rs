@@ -10,8 +10,10 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use super::{Options, offline};
 use crate::{
     cli::{self, FormatOption},
+    client::Host,
     config::schema,
     output,
+    provision::Wanted,
 };
 
 /// Controller of JPAT, the firewall that opens for one packet with a token.
@@ -87,20 +89,37 @@ enum Command {
         #[command(flatten)]
         config: ConfigOption,
     },
-    /// Make server and knock keys (not available in this version)
-    #[command(hide = true)]
-    Keygen(Later),
-    /// Write a client's profile (not available in this version)
-    #[command(hide = true)]
-    ClientConfig(Later),
+    /// Make the keys of sealed knocks, and print what to put into the configuration
+    Keygen {
+        /// Directory to write; nothing in it is overwritten
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+        /// Id of the knock key
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..), value_name = "ID")]
+        knock_key: u16,
+        /// Make one of the two keys alone
+        #[arg(long, value_enum, value_name = "KEY")]
+        only: Option<OnlyKey>,
+    },
+    /// Print the profile that a client needs to knock; it is secret
+    ClientConfig {
+        #[command(flatten)]
+        config: ConfigOption,
+        /// Id of the knock key that the client shall have; needed where there are several
+        #[arg(long, value_parser = clap::value_parser!(u16).range(1..), value_name = "ID")]
+        knock_key: Option<u16>,
+        /// Name or address of this host as the client reaches it; the server id if not given
+        #[arg(long, value_name = "HOST")]
+        host: Option<Host>,
+    },
 }
 
-/// Arguments of a command that this version does not have.
-#[derive(Args, Debug)]
-#[command(disable_help_flag = true)]
-struct Later {
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
-    _arguments: Vec<std::ffi::OsString>,
+#[derive(clap::ValueEnum, Clone, Copy, Debug)]
+enum OnlyKey {
+    /// The server key
+    Server,
+    /// The knock key
+    Knock,
 }
 
 /// Parses the arguments, runs the command, says what went wrong.
@@ -140,14 +159,16 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Detach { config } => offline::detach(&config.config),
-        Command::Keygen(_) => Ok(not_available("keygen")),
-        Command::ClientConfig(_) => Ok(not_available("client-config")),
+        Command::Keygen { out, knock_key, only } => {
+            let (server, knock) = match only {
+                None => (true, Some(knock_key)),
+                Some(OnlyKey::Server) => (true, None),
+                Some(OnlyKey::Knock) => (false, Some(knock_key)),
+            };
+            offline::keygen(&out, Wanted { server, knock })
+        }
+        Command::ClientConfig { config, knock_key, host } => offline::client_config(&config.config, knock_key, host),
     }
-}
-
-fn not_available(verb: &str) -> ExitCode {
-    output::talk(&format!("jpatd: `jpatd {verb}` is not available in this version"));
-    ExitCode::from(2)
 }
 
 /// Causes on one line each, without the ones that repeat what stands above them.

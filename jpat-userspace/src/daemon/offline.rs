@@ -1,4 +1,4 @@
-//! `init`, `check`, `explain` and `detach`: what `jpatd` does without a running controller.
+//! `init`, `keygen`, `client-config`, `check`, `explain` and `detach`: what `jpatd` does without a running controller.
 
 use std::{
     fs,
@@ -14,11 +14,13 @@ use anyhow::Context as _;
 use super::{load, lockout};
 use crate::{
     check::{self, HostFacts},
+    client::Host,
     clock::{self, Now, UnixTime},
     config::{Config, KeySource},
     explain::{self, Decision},
     init,
     output::{self, Format},
+    provision::{self, Wanted},
 };
 
 /// What `explain` is asked.
@@ -40,6 +42,25 @@ pub(super) fn init(out: PathBuf, interface: Option<String>) -> anyhow::Result<Ex
     output::talk(&format!("wrote {} (audit mode: nothing is dropped yet); {allowed}", written.config.display()));
     output::talk("next, as root; then as root, the token going to the client; then from the client:");
     output::fact(&written.next.join("\n"));
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn keygen(out: &Path, wanted: Wanted) -> anyhow::Result<ExitCode> {
+    let keys = provision::keygen(out, wanted)?;
+    let host = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+    output::talk(
+        "add this to the configuration (what is there already stays, so that old and new keys serve together):",
+    );
+    output::fact(&keys.sections(host.as_deref().unwrap_or("localhost")));
+    output::talk("the .key files are secret; then `jpatd client-config` prints the profile for a client");
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn client_config(config: &Path, knock_key: Option<u16>, host: Option<Host>) -> anyhow::Result<ExitCode> {
+    let config = Config::load(config).map_err(load::Invalid)?.0;
+    let profile = provision::profile(&config, knock_key, host)?;
+    output::talk("what follows is secret: it holds a knock key. Clients keep it as a file of mode 0600");
+    output::fact(&profile.render());
     Ok(ExitCode::SUCCESS)
 }
 

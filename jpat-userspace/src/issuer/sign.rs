@@ -10,7 +10,7 @@ use super::{IssuerError, keys::Key};
 use crate::clock::UnixTime;
 
 /// Claims that have a field of their own in [`Request`].
-const RESERVED: [&str; 7] = ["iss", "sub", "aud", "iat", "nbf", "exp", "jti"];
+const RESERVED: [&str; 8] = ["iss", "sub", "aud", "iat", "nbf", "exp", "jti", "cnf"];
 
 /// What a token is to say.
 #[derive(Clone, Debug)]
@@ -25,6 +25,8 @@ pub struct Request {
     pub roles: Vec<String>,
     /// Further claims.
     pub claims: Map<String, Value>,
+    /// `cnf` (RFC 7800 §3.1), for a token that is bound to a key.
+    pub cnf: Option<Value>,
     /// `iat`
     pub issued_at: UnixTime,
     /// `exp` - `iat`
@@ -81,6 +83,9 @@ pub fn sign(key: &Key, request: &Request) -> Result<Signed, IssuerError> {
     };
     if !request.roles.is_empty() {
         set("roles", json!(request.roles));
+    }
+    if let Some(cnf) = &request.cnf {
+        set("cnf", cnf.clone());
     }
     set("iat", json!(request.issued_at.secs()));
     set("exp", json!(expires.secs()));
@@ -187,6 +192,7 @@ pub(crate) mod tests {
             subject: "employee:1".into(),
             roles: vec!["a".into(), "b".into()],
             claims: Map::from_iter([("team".to_owned(), json!({"name": "red"}))]),
+            cnf: None,
             issued_at: UnixTime::from_secs(4_000_000_000),
             ttl: Duration::from_secs(300),
             not_before: Some(Duration::ZERO),

@@ -1,0 +1,88 @@
+//! Which sealed knocks were seen. A nonce is remembered for as long as the filter lets a knock of its date in; what may have
+//! been forgotten, or was never known, is refused by its date.
+//!
+//! Bounds: each group of knock keys has as many places as it can fill in that time at the rate that it is held to. So no
+//! group takes the places of another, and none fills its own unless its rate was lowered. Full refuses.
+
+use std::collections::BTreeMap;
+
+use super::since::Since;
+use crate::{
+    clock::{Now, UnixTime},
+    refusal::Refusal,
+    store::replay::{NONCE_RETENTION, NonceUse},
+};
+
+/// Seconds from the moment in which a knock dated as far ahead as can be is taken to that in which it is forgotten, and some
+/// for what a budget saves up.
+const WINDOW_SECS: u64 = jpat_common::sealed::FILTER_WINDOW_MS / 1_000 + NONCE_RETENTION.as_secs() + 10;
+
+#[derive(Debug)]
+pub(super) struct Nonces {
+    since: Since,
+    /// By date. A copy of a knock has the date of the original, which is part of what is authenticated.
+    seen: BTreeMap<(UnixTime, [u8; 16]), u32>,
+    groups: BTreeMap<u32, usize>,
+    per_second: u32,
+    /// Latest date that was forgotten.
+    forgotten: UnixTime,
+}
+
+impl Nonces {
+    pub(super) fn new(per_second: u32, since: Since, forgotten: UnixTime, seen: Vec<NonceUse>) -> Self {
+        let mut nonces = Self { since, seen: BTreeMap::new(), groups: BTreeMap::new(), per_second, forgotten };
+        for used in seen {
+            nonces.insert(used);
+        }
+        nonces
+    }
+
+    pub(super) const fn set_rate(&mut self, per_second: u32) {
+        self.per_second = per_second;
+    }
+
+    /// Uses a nonce up.
+    ///
+    /// # Errors
+    /// [`Refusal::BeforeStart`] where it is not known whether it was used; [`Refusal::Replayed`]; [`Refusal::ReplayFull`].
+    /// None of them may be answered: the sender need not be who sealed the knock.
+    pub(super) fn claim(&mut self, used: NonceUse, now: Now) -> Result<(), Refusal> {
+        self.forget(now.unix);
+        if used.time.after(NONCE_RETENTION) <= now.unix || used.time <= self.forgotten || self.since.is_before(used.time, now) {
+            return Err(Refusal::BeforeStart);
+        }
+        if self.seen.contains_key(&(used.time, used.nonce)) {
+            return Err(Refusal::Replayed);
+        }
+        let held = self.groups.get(&used.group).copied().unwrap_or(0);
+        if held as u64 >= u64::from(self.per_second) * WINDOW_SECS {
+            return Err(Refusal::ReplayFull);
+        }
+        self.insert(used);
+        Ok(())
+    }
+
+    fn insert(&mut self, used: NonceUse) {
+        if self.seen.insert((used.time, used.nonce), used.group).is_none() {
+            *self.groups.entry(used.group).or_default() += 1;
+        }
+    }
+
+    fn forget(&mut self, now: UnixTime) {
+        while let Some(entry) = self.seen.first_entry()
+            && entry.key().0.after(NONCE_RETENTION) <= now
+        {
+            let ((time, _), group) = entry.remove_entry();
+            self.forgotten = self.forgotten.max(time);
+            if let Some(held) = self.groups.get_mut(&group) {
+                *held -= 1;
+            }
+        }
+        self.groups.retain(|_, held| *held > 0);
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.seen.len()
+    }
+}

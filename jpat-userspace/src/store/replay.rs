@@ -1,0 +1,201 @@
+//! What must not be forgotten of knocks when a controller dies: nonces, uses of tokens, and whose the grants are.
+//!
+//! [`ReplayStore::append`] returns when the kernel has the bytes, without fsync: they survive any end of this process. A
+//! crash of the host may lose the latest; the boot id tells, and then nothing dated before that boot is accepted
+//! ([`Recovered::origin`]).
+//!
+//! The engine is `fjall`: an append to its journal is one write system call. What it cannot read is an error, never an
+//! empty memory, unless the host crashed in between: then it is set aside, and nothing dated before this start is
+//! accepted ([`Recovered::floor`]).
+
+mod error;
+mod record;
+mod tables;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+
+use self::tables::Tables;
+pub use self::{
+    error::ReplayStoreError,
+    record::{ClaimRecord, LeaseId, NonceUse, StoredLease, TokenUse},
+};
+use crate::{
+    clock::{BootTime, Now, UnixTime},
+    token::VerifiedToken,
+};
+
+/// How long after its date a nonce is remembered: as long as the filter lets a knock of that date in, and a margin for a
+/// filter that has not heard of a clock step yet.
+pub const NONCE_RETENTION: Duration = Duration::from_millis(jpat_common::sealed::FILTER_WINDOW_MS + 10_000);
+
+/// Layout of the records.
+const VERSION: u32 = 1;
+
+/// The replay store in `STATE/replay` and `STATE/replay.json`. One process has it open; the lock on the state directory
+/// sees to that.
+#[derive(Debug)]
+pub struct ReplayStore {
+    path: PathBuf,
+    /// Nothing after a failure: the engine takes no more writes then, and is opened anew for the next.
+    tables: Option<Tables>,
+}
+
+/// What a store knew at the start.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Recovered {
+    /// Knocks and `once` tokens dated before are refused, by the wall clock as it was read when the store began.
+    pub floor: UnixTime,
+    /// They are refused if dated before this moment of this boot, as the clocks stand when they come. Zero, the boot,
+    /// when the store is of an earlier one.
+    pub origin: BootTime,
+    /// Latest date of a nonce that was forgotten.
+    pub forgotten_knock: UnixTime,
+    /// Latest `exp` of a token whose use was forgotten.
+    pub forgotten_token: UnixTime,
+    /// Nonces.
+    pub nonces: Vec<NonceUse>,
+    /// Uses of tokens.
+    pub uses: Vec<TokenUse>,
+    /// Tokens that had leases.
+    pub tokens: Vec<Arc<VerifiedToken>>,
+    /// Leases; none of an earlier boot.
+    pub leases: Vec<StoredLease>,
+    /// What to tell whoever runs this host.
+    pub note: Option<String>,
+}
+
+impl Recovered {
+    /// Nothing is known: nothing dated before `now` is accepted.
+    #[must_use]
+    pub fn nothing(now: Now) -> Self {
+        Self { floor: now.unix, origin: now.boot, ..Self::default() }
+    }
+}
+
+/// `STATE/replay.json`, written before the tables are made, with fsync.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Header {
+    version: u32,
+    boot_id: String,
+    floor: UnixTime,
+    origin: BootTime,
+}
+
+impl ReplayStore {
+    /// Opens the store of a state directory, or makes one. `boot_id` is the kernel's, different for every boot.
+    ///
+    /// # Errors
+    /// A store that cannot be read or written, is damaged, or of another version.
+    pub fn open(state: &Path, boot_id: &str, now: Now) -> Result<(Self, Recovered), ReplayStoreError> {
+        let path = state.join("replay");
+        let header_path = state.join("replay.json");
+        let header = read_header(&header_path)?;
+        let has_tables = path.try_exists().map_err(|source| ReplayStoreError::io(&path, source))?;
+        let fresh = |note: Option<String>| {
+            let recovered = Recovered { note, ..Recovered::nothing(now) };
+            write_header(&header_path, boot_id, &recovered)?;
+            let tables = Tables::create(&path)?;
+            Ok((Self { path: path.clone(), tables: Some(tables) }, recovered))
+        };
+        let Some(header) = header else {
+            return if has_tables { Err(ReplayStoreError::Damaged(path, "replay.json is missing".to_owned())) } else { fresh(None) };
+        };
+        if !has_tables {
+            return fresh(Some(format!("{} is gone: knocks from before this start are refused", path.display())));
+        }
+        let has_crashed = header.boot_id != boot_id;
+        let opened = Tables::open(&path).and_then(|tables| tables.recover().map(|recovered| (tables, recovered)));
+        let (tables, mut recovered) = match opened {
+            Ok(opened) => opened,
+            // A crash of the host may leave anything behind, and makes what it held worthless.
+            Err(ReplayStoreError::Damaged(_, why)) if has_crashed => {
+                let aside = set_aside(&path)?;
+                let what = "the host crashed or was restarted, and left the replay store damaged";
+                return fresh(Some(format!(
+                    "{what} ({why}): it is {} now, and knocks from before this start are refused",
+                    aside.display()
+                )));
+            }
+            Err(error) => return Err(error),
+        };
+        recovered.floor = header.floor;
+        recovered.origin = header.origin;
+        if has_crashed {
+            recovered.origin = BootTime(0);
+            // Ends are moments of a boot.
+            recovered.leases.clear();
+            tables.clear_leases()?;
+            write_header(&header_path, boot_id, &recovered)?;
+        }
+        Ok((Self { path, tables: Some(tables) }, recovered))
+    }
+
+    /// Adds what must be known before anything is opened. All of it is kept, or none.
+    ///
+    /// # Errors
+    /// What keeps it from being kept: a full disk, say. The next call tries again from the start.
+    pub fn append(&mut self, records: &[ClaimRecord]) -> Result<(), ReplayStoreError> {
+        self.with(|tables| tables.append(records))
+    }
+
+    /// Removes what has lost its meaning at `now`, at most some thousands at a time. Call it now and then.
+    ///
+    /// # Errors
+    /// As [`Self::append`]. Nothing is lost by it.
+    pub fn compact(&mut self, now: Now) -> Result<(), ReplayStoreError> {
+        self.with(|tables| tables.forget(now))
+    }
+
+    fn with(&mut self, work: impl FnOnce(&Tables) -> Result<(), ReplayStoreError>) -> Result<(), ReplayStoreError> {
+        let tables = match self.tables.take() {
+            Some(tables) => tables,
+            None => Tables::open(&self.path)?,
+        };
+        work(&tables)?;
+        self.tables = Some(tables);
+        Ok(())
+    }
+}
+
+fn read_header(path: &Path) -> Result<Option<Header>, ReplayStoreError> {
+    let bytes = match fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(ReplayStoreError::io(path, source)),
+    };
+    let damaged = |error: serde_json::Error| ReplayStoreError::Damaged(path.to_owned(), error.to_string());
+    let json: serde_json::Value = serde_json::from_slice(&bytes).map_err(damaged)?;
+    match json.get("version").and_then(serde_json::Value::as_u64) {
+        Some(version) if version == u64::from(VERSION) => serde_json::from_value(json).map(Some).map_err(damaged),
+        Some(version) => Err(ReplayStoreError::Version(path.to_owned(), version.to_string())),
+        None => Err(ReplayStoreError::Damaged(path.to_owned(), "it names no version".to_owned())),
+    }
+}
+
+fn write_header(path: &Path, boot_id: &str, recovered: &Recovered) -> Result<(), ReplayStoreError> {
+    let header =
+        Header { version: VERSION, boot_id: boot_id.to_owned(), floor: recovered.floor, origin: recovered.origin };
+    let text = serde_json::to_vec_pretty(&header).map_err(|error| ReplayStoreError::io(path, error.into()))?;
+    super::replace(path, &text).map_err(|source| ReplayStoreError::io(path, source))
+}
+
+/// Keeps the latest damaged store for whoever wants to look.
+fn set_aside(path: &Path) -> Result<PathBuf, ReplayStoreError> {
+    let aside = path.with_extension("damaged");
+    match fs::remove_dir_all(&aside) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(ReplayStoreError::io(&aside, error)),
+        Ok(()) | Err(_) => {}
+    }
+    fs::rename(path, &aside).map_err(|source| ReplayStoreError::io(path, source))?;
+    Ok(aside)
+}

@@ -1,0 +1,207 @@
+use std::{net::Ipv4Addr, process::Command};
+
+use serde_json::json;
+
+use super::*;
+use crate::token::{TokenId, VerifiedToken};
+
+const SECOND: u64 = 1_000_000_000;
+const BOOT: &str = "11111111-1111-1111-1111-111111111111";
+const NEXT_BOOT: &str = "22222222-2222-2222-2222-222222222222";
+
+#[test]
+fn p6_claims_are_there_after_the_process_was_killed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, recovered) = ReplayStore::open(dir.path(), BOOT, now(1_000)).unwrap();
+    assert_eq!(recovered, Recovered::nothing(now(1_000)));
+    let (nonce, used, token, lease) = (nonce(1, 1_001), token_use("a", 1_600), token("a"), lease("a", 30));
+    let records = [
+        ClaimRecord::Nonce(nonce),
+        ClaimRecord::Use(used.clone()),
+        ClaimRecord::Token(Arc::clone(&token)),
+        ClaimRecord::Lease(lease.clone()),
+    ];
+    store.append(&records).unwrap();
+    // What another process reads of the files now is what a kill leaves behind: nothing else is with the kernel.
+    let killed = copy(dir.path());
+    let (_store, recovered) = ReplayStore::open(killed.path(), BOOT, now(1_010)).unwrap();
+    let expected = Recovered {
+        nonces: vec![nonce],
+        uses: vec![used],
+        tokens: vec![token],
+        leases: vec![lease],
+        ..Recovered::nothing(now(1_000))
+    };
+    assert_eq!(recovered, expected);
+}
+
+#[test]
+fn p6_a_later_use_of_a_token_takes_the_place_of_the_first_and_what_is_over_is_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, _) = ReplayStore::open(dir.path(), BOOT, now(1_000)).unwrap();
+    let (first, lease) = (token_use("a", 1_600), lease("a", 30));
+    let second = TokenUse { v6: Some("2001:db8::1".parse().unwrap()), ..first.clone() };
+    for records in [
+        vec![ClaimRecord::Use(first), ClaimRecord::Lease(lease.clone())],
+        vec![ClaimRecord::Use(second.clone()), ClaimRecord::LeaseOver(lease.id)],
+        vec![],
+    ] {
+        store.append(&records).unwrap();
+    }
+    drop(store);
+    let (_store, recovered) = ReplayStore::open(dir.path(), BOOT, now(1_010)).unwrap();
+    assert_eq!((recovered.uses, recovered.leases), (vec![second], vec![]));
+}
+
+#[test]
+fn p6_what_is_forgotten_leaves_a_mark() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, _) = ReplayStore::open(dir.path(), BOOT, now(1_000)).unwrap();
+    let records = [
+        ClaimRecord::Nonce(nonce(1, 1_000)),
+        ClaimRecord::Nonce(nonce(2, 1_001)),
+        ClaimRecord::Use(token_use("a", 1_310)),
+        ClaimRecord::Use(token_use("b", 1_311)),
+        ClaimRecord::Lease(lease("a", 310)),
+        ClaimRecord::Lease(lease("b", 311)),
+    ];
+    store.append(&records).unwrap();
+    store.compact(now(1_309)).unwrap();
+    assert_eq!(store.tables.as_ref().unwrap().recover().unwrap().nonces.len(), 2, "not yet");
+    store.compact(now(1_310)).unwrap();
+    drop(store);
+    let (_store, recovered) = ReplayStore::open(dir.path(), BOOT, now(1_310)).unwrap();
+    assert_eq!(recovered.nonces, [nonce(2, 1_001)]);
+    assert_eq!(recovered.uses, [token_use("b", 1_311)]);
+    assert_eq!(recovered.leases, [lease("b", 311)]);
+    assert_eq!((recovered.forgotten_knock, recovered.forgotten_token), (unix(1_000), unix(1_310)));
+}
+
+#[test]
+fn p6_after_another_boot_nothing_from_before_it_counts_and_no_lease_is_left() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, _) = ReplayStore::open(dir.path(), BOOT, now(1_000)).unwrap();
+    store.append(&[ClaimRecord::Use(token_use("a", 9_000)), ClaimRecord::Lease(lease("a", 30))]).unwrap();
+    drop(store);
+    for _ in 0..2 {
+        let (_store, recovered) = ReplayStore::open(dir.path(), NEXT_BOOT, now(2_000)).unwrap();
+        assert_eq!((recovered.floor, recovered.origin), (unix(1_000), BootTime(0)));
+        assert_eq!((recovered.uses, recovered.leases, recovered.note), (vec![token_use("a", 9_000)], vec![], None));
+    }
+}
+
+#[test]
+fn p6_a_store_that_is_gone_means_that_nothing_is_known() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(ReplayStore::open(dir.path(), BOOT, now(1_000)).unwrap());
+    fs::remove_dir_all(dir.path().join("replay")).unwrap();
+    let (_store, recovered) = ReplayStore::open(dir.path(), BOOT, now(2_000)).unwrap();
+    assert!(recovered.note.as_ref().unwrap().contains("is gone"));
+    assert_eq!(recovered, Recovered { note: recovered.note.clone(), ..Recovered::nothing(now(2_000)) });
+}
+
+#[test]
+fn p6_a_damaged_store_is_an_error_and_stays_until_the_host_crashed() {
+    for damage in [damage_journal as fn(&Path), cut_journal, |state| fs::write(state.join("replay/version"), "x").unwrap()] {
+        let dir = filled();
+        damage(dir.path());
+        let error = ReplayStore::open(dir.path(), BOOT, now(2_000)).unwrap_err();
+        assert!(matches!(error, ReplayStoreError::Damaged(..) | ReplayStoreError::Version(..)), "{error:?}");
+        assert!(error.to_string().contains("remedy: "), "{error}");
+        assert!(dir.path().join("replay").is_dir(), "nothing is thrown away");
+    }
+    let dir = filled();
+    damage_journal(dir.path());
+    let (_store, recovered) = ReplayStore::open(dir.path(), NEXT_BOOT, now(2_000)).unwrap();
+    assert_eq!(recovered, Recovered { note: recovered.note.clone(), ..Recovered::nothing(now(2_000)) });
+    assert!(recovered.note.unwrap().contains("replay.damaged"));
+    assert!(dir.path().join("replay.damaged").is_dir());
+}
+
+#[test]
+fn p6_a_foreign_header_is_an_error_with_a_remedy() {
+    for (text, expected) in [
+        ("{", "is damaged"),
+        ("{}", "names no version"),
+        (r#"{"version":2}"#, "is of version 2"),
+        (r#"{"version":1}"#, "is damaged"),
+    ] {
+        let dir = filled();
+        fs::write(dir.path().join("replay.json"), text).unwrap();
+        let error = ReplayStore::open(dir.path(), BOOT, now(2_000)).unwrap_err().to_string();
+        assert!(error.contains(expected) && error.contains("remedy: "), "{error}");
+    }
+    let dir = filled();
+    fs::remove_file(dir.path().join("replay.json")).unwrap();
+    let error = ReplayStore::open(dir.path(), BOOT, now(2_000)).unwrap_err().to_string();
+    assert!(error.contains("replay.json is missing"), "{error}");
+}
+
+/// A store with a thousand nonces, as a kill leaves it.
+fn filled() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, _) = ReplayStore::open(dir.path(), BOOT, now(1_000)).unwrap();
+    for at in 0..1_000 {
+        store.append(&[ClaimRecord::Nonce(nonce(at, 1_001))]).unwrap();
+    }
+    copy(dir.path())
+}
+
+fn journal(state: &Path) -> PathBuf {
+    let files = fs::read_dir(state.join("replay")).unwrap().map(|entry| entry.unwrap().path());
+    files.filter(|path| path.extension().is_some_and(|extension| extension == "jnl")).max().unwrap()
+}
+
+fn damage_journal(state: &Path) {
+    let path = journal(state);
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[10_000..10_008].fill(0xff);
+    fs::write(path, bytes).unwrap();
+}
+
+fn cut_journal(state: &Path) {
+    fs::remove_file(journal(state)).unwrap();
+}
+
+fn copy(state: &Path) -> tempfile::TempDir {
+    let copied = tempfile::tempdir().unwrap();
+    let from = format!("{}/.", state.display());
+    assert!(Command::new("cp").arg("-a").arg(from).arg(copied.path()).status().unwrap().success());
+    copied
+}
+
+fn now(secs: u64) -> Now {
+    Now { boot: BootTime((secs - 1_000) * SECOND), unix: unix(secs) }
+}
+
+fn unix(secs: u64) -> UnixTime {
+    UnixTime::from_secs(secs)
+}
+
+fn nonce(number: u16, secs: u64) -> NonceUse {
+    let mut nonce = [0; 16];
+    nonce[..2].copy_from_slice(&number.to_be_bytes());
+    NonceUse { nonce, time: unix(secs), group: 7 }
+}
+
+fn token_use(jti: &str, exp: u64) -> TokenUse {
+    TokenUse {
+        id: TokenId::Jti("corp".to_owned(), jti.to_owned()),
+        expires: unix(exp),
+        offset_ns: -5,
+        until_exp: true,
+        v4: Some(Ipv4Addr::new(192, 0, 2, 7)),
+        v6: None,
+    }
+}
+
+fn lease(jti: &str, end: u64) -> StoredLease {
+    let (issuer, subject) = ("corp".to_owned(), "alice".to_owned());
+    let id = LeaseId { prefix: [3; 16], service: 2, issuer, subject, token: token(jti).id().clone() };
+    StoredLease { id, end: BootTime(end * SECOND), source: "192.0.2.7".parse().unwrap() }
+}
+
+fn token(jti: &str) -> Arc<VerifiedToken> {
+    let claims = json!({ "sub": "alice", "jti": jti, "exp": 1_600, "x": [1.5, null] });
+    Arc::new(VerifiedToken::for_tests("corp", claims))
+}
