@@ -1,19 +1,19 @@
 //! A text becomes a configuration, or errors that say where.
 
-use std::{collections::BTreeMap, path::Path};
+mod files;
 
-use jpat_common::grant::ServiceId;
+use std::collections::BTreeMap;
+
+use jpat_common::{grant::ServiceId, sealed::BUDGETS};
 use jpat_userspace::{
     config::{
-        Config, MAX_TTL, PortRange, Protocol,
+        Config, MAX_TTL, PortRange, Protocol, ReplayMode, SourceBinding,
         error::{ConfigError, Finding, Warning},
     },
+    knock::Form,
     policy::Policy,
 };
 use jsonwebtoken::AlgorithmFamily;
-
-/// No directory of this name is there, so that key files never are.
-const PATH: &str = "/nonexistent/jpat/jpat.toml";
 
 /// The text is what was found.
 pub fn fuzz(data: &[u8]) {
@@ -35,13 +35,13 @@ pub fn fuzz(data: &[u8]) {
 }
 
 fn load(text: &str) -> Result<(Config, Vec<Warning>), Vec<ConfigError>> {
-    Config::from_text(Path::new(PATH), text.to_owned())
+    Config::from_text(&files::CONFIGURATION, text.to_owned())
 }
 
 /// A finding points into the text, and prints in one known form.
 fn is_placed(finding: &Finding, text: &str) {
     let Finding { file, line, column, key, message, remedy } = finding;
-    assert_eq!(file, Path::new(PATH));
+    assert_eq!(*file, *files::CONFIGURATION);
     let lines: Vec<_> = text.split('\n').collect();
     let at = usize::try_from(*line).unwrap_or(usize::MAX);
     assert!((1..=lines.len()).contains(&at), "line {line} of {}: {finding:?}", lines.len());
@@ -51,7 +51,7 @@ fn is_placed(finding: &Finding, text: &str) {
     assert!(!message.is_empty(), "no message at {key}");
     assert!(remedy.as_ref().is_none_or(|remedy| !remedy.is_empty()), "an empty remedy at {key}");
     let printed = ConfigError(finding.clone()).to_string();
-    assert!(printed.starts_with(&format!("{PATH}:{line}:{column}:")), "{printed}");
+    assert!(printed.starts_with(&format!("{}:{line}:{column}:", file.display())), "{printed}");
 }
 
 /// What the rest of the program relies on.
@@ -83,8 +83,29 @@ fn is_sound(config: &Config) {
         let known = |name: &String| config.issuers.iter().any(|issuer| issuer.name == *name);
         assert!(service.issuers.iter().all(known), "{:?}", service.issuers);
     }
+    is_sound_for_sealed(config);
     assert!(config.always_allow.iter().all(|net| net.prefix_len() > 0 && net.trunc() == *net));
     assert!(!config.listen.interfaces.is_empty() && config.listen.port > 0);
+}
+
+fn is_sound_for_sealed(config: &Config) {
+    for issuer in &config.issuers {
+        assert!(!issuer.accept.is_empty());
+        let needs_sealed = issuer.replay == ReplayMode::Proof || issuer.source_binding == SourceBinding::Strict;
+        assert!(!needs_sealed || !issuer.accept.contains(&Form::Bare), "a bare knock has no place for that");
+        if issuer.accept.contains(&Form::Sealed) {
+            assert!(config.server.is_some() && !config.knock_keys.is_empty());
+        }
+    }
+    if let Some(server) = &config.server {
+        assert!((1..=64).contains(&server.id.len()) && server.id.chars().all(|c| c.is_ascii_graphic()));
+        assert!(!server.keys.is_empty());
+    }
+    for (at, key) in config.knock_keys.iter().enumerate() {
+        assert!(key.id > 0 && is_name(&key.group));
+        assert!(config.knock_keys[..at].iter().all(|other| other.id != key.id), "two knock keys {}", key.id);
+    }
+    assert!(config.groups().len() < BUDGETS as usize);
 }
 
 fn is_name(text: &str) -> bool {
@@ -118,5 +139,21 @@ fn compiles_or_says_where(config: &Config, text: &str) {
     for error in Policy::compile(config, &ids).err().unwrap_or_default() {
         let place = error.line.zip(error.column);
         is_placed(&config.rule_error(&error.owner, place, &error.message).0, text);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Else nothing behind a good configuration would be searched.
+    #[test]
+    fn the_full_configurations_load() {
+        for text in [include_str!("../seeds/full.toml"), include_str!("../seeds/sealed.toml")] {
+            let (config, _) = load(text).unwrap_or_else(|errors| panic!("{errors:?}"));
+            let ids = (1..).zip(&config.services).map(|(id, service)| (service.name.clone(), id)).collect();
+            Policy::compile(&config, &ids).unwrap_or_else(|errors| panic!("{errors:?}"));
+            fuzz(text.as_bytes());
+        }
     }
 }
