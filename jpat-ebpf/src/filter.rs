@@ -145,8 +145,8 @@ fn is_in_time(header: &[u8; TAG_AT], now_ns: u64, tables: &impl Filter) -> bool 
 }
 
 #[inline(always)]
-fn verifies(header: &[u8; TAG_AT], tag: &[u8; WORD], mut rest: Cursor<'_>, key: &KnockKey) -> bool {
-    rest.join_ways();
+fn verifies(header: &[u8; TAG_AT], tag: &[u8; WORD], rest: Cursor<'_>, key: &KnockKey) -> bool {
+    let rest = rest.walk(rest.offset(), rest.left());
     let (words, _) = header.as_chunks::<WORD>();
     let mut hash = SipHash::new(key.k0, key.k1);
     hash.write(words[0]);

@@ -6,6 +6,9 @@ use core::marker::PhantomData;
 /// Above every place where a header can start: two tags, an IP header and six extension headers of 2048 bytes.
 pub const MAX_START: usize = 0x3fff;
 
+/// Most bytes of a [walk](Cursor::walk).
+pub const MAX_WALK: usize = 0x7ff;
+
 /// A position in a frame, with what the headers read so far say is left of the packet.
 #[derive(Clone, Copy)]
 pub struct Cursor<'a> {
@@ -55,11 +58,13 @@ impl<'a> Cursor<'a> {
         self.offset
     }
 
-    /// The `length` bytes at an offset of the same frame, as a part of its own.
+    /// The `length` bytes at an offset of the same frame, as a part of its own, for one walk over them: of at most
+    /// [`MAX_WALK`] bytes. The verifier learns that from a mask; what it learns from a comparison it has forgotten by the
+    /// next look at the stack (before 6.8).
     #[inline(always)]
     #[must_use]
-    pub fn behind(&self, offset: usize, length: usize) -> Self {
-        Self { offset: forget(offset) & MAX_START, left: forget(length), ..*self }
+    pub fn walk(&self, offset: usize, length: usize) -> Self {
+        Self { offset: forget(offset) & MAX_START, left: forget(length) & MAX_WALK, ..*self }
     }
 
     /// Bytes left of the packet; of the frame, until [`limit`](Self::limit) was called.

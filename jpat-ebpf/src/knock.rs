@@ -63,7 +63,7 @@ fn admit(context: &XdpContext, offset: usize) -> Result<(), DropReason> {
     let frame = unsafe {
         Cursor::from_raw(context.data() as *const u8, context.data_end() as *const u8, MAX_START + MAX_PAYLOAD)
     };
-    let payload = frame.behind(offset, length);
+    let payload = frame.walk(offset, length);
     let admitted = filter(payload, meta.received_ns, &KernelTables)?;
     let (ring, full) = match admitted {
         Admitted::Bare => (&BARE_KNOCKS, DropReason::KnockBareRingFull),
@@ -74,7 +74,7 @@ fn admit(context: &XdpContext, offset: usize) -> Result<(), DropReason> {
     let record = entry.as_mut_ptr();
     // SAFETY: the reservation is as large as the record and aligned to its 8 bytes; `meta` is its first field.
     unsafe { (&raw mut (*record).meta).write(meta) };
-    if copy(frame.behind(offset, length), &mut entry).is_none() {
+    if copy(frame.walk(offset, length), &mut entry).is_none() {
         // The parser found this many bytes in the frame; only the verifier does not know.
         entry.discard(0);
         return Err(DropReason::KnockTooLong);

@@ -59,15 +59,24 @@ impl SipHash {
         self.length += WORD;
     }
 
-    /// Takes all that is left, which must be whole words, and [`MAX_PAYLOAD`] bytes at most.
+    /// Takes all that is left, which must be whole words, and [`MAX_PAYLOAD`] bytes at most. Single words come first, so
+    /// that little is behind the loop for the verifier to walk after each of its turns.
     #[inline(always)]
     pub(crate) fn write_rest(&mut self, mut from: Cursor<'_>) -> Option<()> {
+        self.length += from.left();
+        let singles = from.left() / WORD % STRIDE;
+        let mut single = 0;
+        while single < STRIDE - 1 && single < singles {
+            self.mix(u64::from_le_bytes(*from.take()?));
+            single += 1;
+        }
+        let mut from = from.walk(from.offset(), from.left());
         let length = from.left();
         if length > MAX_PAYLOAD {
             return None;
         }
         let mut at = 0;
-        while at + STRIDE * WORD <= length {
+        while at < length {
             let bytes = from.take::<{ STRIDE * WORD }>()?;
             let (words, _) = bytes.as_chunks::<WORD>();
             self.mix(u64::from_le_bytes(words[0]));
@@ -76,13 +85,6 @@ impl SipHash {
             self.mix(u64::from_le_bytes(words[3]));
             at += STRIDE * WORD;
         }
-        let mut tail = 0;
-        while tail < STRIDE - 1 && at + WORD <= length {
-            self.mix(u64::from_le_bytes(*from.take()?));
-            at += WORD;
-            tail += 1;
-        }
-        self.length += length;
         Some(())
     }
 

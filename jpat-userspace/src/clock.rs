@@ -97,6 +97,14 @@ pub fn now() -> Now {
     Now { boot: BootTime(read(ClockId::CLOCK_BOOTTIME)), unix: UnixTime(read(ClockId::CLOCK_REALTIME)) }
 }
 
+/// The kernel's name of this boot, different for every one.
+///
+/// # Errors
+/// What the system said.
+pub fn boot_id() -> std::io::Result<String> {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned())
+}
+
 const fn nanos(duration: Duration) -> u64 {
     let nanos = duration.as_nanos();
     if nanos > u64::MAX as u128 { u64::MAX } else { nanos as u64 }

@@ -42,23 +42,27 @@ use self::{
     core::Core,
     flows::Flows,
     load::Loaded,
+    replies::Replies,
     runtime::Runtime,
     sources::{Listeners, Signals},
 };
 use crate::{
     audit::AuditLog,
-    clock::{self, Now, UnixTime},
-    config::{Config, Destinations, MAX_TTL, Mode, ReplayMode},
+    clock::{self, Now},
+    config::{
+        Config, Destinations, MAX_TTL, Mode, ReplayMode,
+        secrets::{self, Secrets},
+    },
     datapath::{
         self, DataPath, addresses,
         error::DataPathError,
-        filter::FilterRules,
+        filter::{FilterKey, FilterRules},
         interfaces::Target,
         pins::PinDir,
         tables::{self, Prepared, Rules},
     },
     gate::{self, Gate},
-    knock::Form,
+    knock::{Form, tag::KnockKey},
     metrics::Metrics,
     store,
     verify::Opening,
@@ -93,6 +97,7 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
     let locks = (Lock::take(&config.pins)?, Lock::take_state(&config.state)?);
     let names: Vec<_> = config.services.iter().map(|service| service.name.as_str()).collect();
     let mut services = store::Services::open(&config.state, &names)?;
+    let secrets = secrets::load(&config).map_err(load::Invalid)?;
     let (snapshot, notes) = load::snapshot(Arc::clone(&config), services.ids(&names), 1, None)?;
     for note in &notes {
         tracing::warn!("{note}");
@@ -120,7 +125,7 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
 
     let listeners = Listeners::open(&config.admin).await?;
     let started = clock::now();
-    datapath.filter_mut().write(&filter_rules(&config)).context("filling the knock filter")?;
+    datapath.filter_mut().write(&filter_rules(&config, &secrets)).context("filling the knock filter")?;
     datapath.filter_mut().set_clock(started).context("filling the knock filter")?;
     let settings = datapath.tables().settings()?;
     let generation = settings.generation.max(1);
@@ -136,6 +141,11 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
         }
     }
     let usable = usable(capacity);
+    let boot_id = clock::boot_id().context("the kernel's boot id")?;
+    let (store, recovered) = store::replay::ReplayStore::open(&config.state, &boot_id, started)?;
+    if let Some(note) = &recovered.note {
+        tracing::warn!("{note}");
+    }
     let gate = Gate::new(
         gate::Settings {
             limits: config.limits,
@@ -143,13 +153,16 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
             max_ttl: MAX_TTL,
             generation,
             snapshot_generation: snapshot.generation,
-            once_since: once_since(&config, started),
+            once_leeway: once_leeway(&config),
         },
+        recovered,
         started,
     );
     let audit = AuditLog::open(&config.audit)?;
     let mut core = Core {
         gate,
+        store,
+        replies: replies(&config, None),
         datapath,
         audit,
         metrics: Metrics::default(),
@@ -199,12 +212,30 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
 }
 
 /// What knocks must be to reach the controller.
-fn filter_rules(config: &Config) -> FilterRules {
-    let takes_bare = config.issuers.iter().any(|issuer| issuer.accept.contains(&Form::Bare));
+fn filter_rules(config: &Config, secrets: &Secrets) -> FilterRules {
+    let takes = |form| config.issuers.iter().any(|issuer| issuer.accept.contains(&form));
+    let Some(server) = secrets.server.as_ref().filter(|_| takes(Form::Sealed)) else {
+        return FilterRules { bare_per_second: config.limits.bare_per_second, ..FilterRules::default() };
+    };
+    let key = |(key, group): &(KnockKey, u32)| FilterKey { id: key.id, tag_key: key.tag_key(&server.id), group: *group };
     FilterRules {
-        bare_per_second: if takes_bare { config.limits.bare_per_second } else { 0 },
-        ..FilterRules::default()
+        bare_per_second: if takes(Form::Bare) { config.limits.bare_per_second } else { 0 },
+        groups: vec![config.limits.knocks_per_second; secrets.groups.len()],
+        keys: secrets.knock_keys.iter().map(key).collect(),
     }
+}
+
+/// Where replies leave from, if knocks are answered. What was bound before stays, if it is the same.
+fn replies(config: &Config, before: Option<Replies>) -> Option<Replies> {
+    config.server.as_ref().filter(|server| server.reply)?;
+    let port = config.listen.port;
+    before.filter(|before| before.port() == port).or_else(|| {
+        let (replies, notes) = Replies::open(port);
+        for note in notes {
+            tracing::warn!("{note}");
+        }
+        Some(replies)
+    })
 }
 
 /// What a start brings into force.
@@ -310,9 +341,9 @@ fn adopt(core: &mut Core, targets: &[Target], config: &Config) -> Result<(), Dat
 }
 
 /// A `once` token that was used before a crash may be dated after this start by the leeway of its issuer.
-fn once_since(config: &Config, started: Now) -> UnixTime {
+fn once_leeway(config: &Config) -> Duration {
     let once = config.issuers.iter().filter(|issuer| issuer.replay == ReplayMode::Once);
-    started.unix.after(once.map(|issuer| issuer.leeway).max().unwrap_or_default())
+    once.map(|issuer| issuer.leeway).max().unwrap_or_default()
 }
 
 /// Takes enforcement away, unless a controller is at work.

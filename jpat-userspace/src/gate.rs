@@ -7,44 +7,53 @@
 
 mod admin;
 mod admission;
+mod claim;
 mod clock_offset;
 mod command;
 mod grants;
 mod flows;
 mod lease;
+mod nonces;
 mod outlived;
 mod replay;
 mod sampler;
+mod since;
 
 #[cfg(test)]
 mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
+    net::IpAddr,
     sync::Arc,
     time::Duration,
 };
 
-pub use command::{Accepted, Command, FlowsOf, Settings};
+pub use claim::Claim;
+pub use command::{Accepted, Answer, Command, FlowsOf, Settings, Taken};
 pub use flows::Revoked;
 use jpat_common::grant::GrantKey;
 pub use lease::{GrantView, Selector};
 
 use self::{
-    admission::Admission,
+    admission::{Admission, TurnedAway},
     grants::{Change, Grants, LeaseId},
-    lease::{Holder, Lease},
+    lease::Lease,
+    nonces::Nonces,
     outlived::Outlived,
     replay::Replay,
     sampler::Sampler,
+    since::Since,
 };
 use crate::{
     audit::{Event, Kind, Revocation},
     clock::{BootTime, Now},
     config::Limits,
-    knock::{Knock, Received},
+    knock::{Received, reply},
     refusal::{Refusal, Stage},
-    verify::{Allowed, Denied, Job, Outcome, Who},
+    store::replay::{ClaimRecord, Recovered, StoredLease},
+    token::{TokenId, VerifiedToken},
+    verify::{Denied, Job, Judged, Who},
 };
 
 /// How often ended leases are swept and ends are held against the wall clock.
@@ -59,7 +68,10 @@ pub struct Gate {
     snapshot_generation: u64,
     admission: Admission,
     sampler: Sampler,
+    nonces: Nonces,
     replay: Replay,
+    /// Leases of an earlier controller, until [`Self::adopt`] finds their grants in the map.
+    stored: Vec<(StoredLease, Arc<VerifiedToken>)>,
     grants: Grants,
     outlived: Outlived,
     /// How many flows each key has, as last seen.
@@ -69,10 +81,17 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// A gate without leases.
+    /// A gate without leases, that remembers what was recovered.
     #[must_use]
-    pub const fn new(settings: Settings, now: Now) -> Self {
-        let Settings { limits, usable, max_ttl, generation, snapshot_generation, once_since } = settings;
+    pub fn new(settings: Settings, recovered: Recovered, now: Now) -> Self {
+        let Settings { limits, usable, max_ttl, generation, snapshot_generation, once_leeway } = settings;
+        let Recovered { floor, origin, forgotten_knock, forgotten_token, nonces, uses, tokens, leases, note: _ } = recovered;
+        let since = Since::new(floor, origin);
+        let tokens: BTreeMap<&TokenId, &Arc<VerifiedToken>> = tokens.iter().map(|token| (token.id(), token)).collect();
+        let with_token = |lease: StoredLease| {
+            let token = Arc::clone(tokens.get(&lease.id.token)?);
+            Some((lease, token))
+        };
         Self {
             limits,
             usable: usable as usize,
@@ -80,7 +99,9 @@ impl Gate {
             snapshot_generation,
             admission: Admission::new(&limits, now.boot),
             sampler: Sampler::new(),
-            replay: Replay::new(limits.replay_entries, once_since),
+            nonces: Nonces::new(limits.knocks_per_second, since, forgotten_knock, nonces),
+            replay: Replay::new(limits.replay_entries, since.with_leeway(once_leeway), forgotten_token, uses),
+            stored: leases.into_iter().filter_map(with_token).collect(),
             grants: Grants::new(generation),
             outlived: Outlived::new(limits.flows as usize),
             flows: BTreeMap::new(),
@@ -89,42 +110,39 @@ impl Gate {
         }
     }
 
-    /// Takes a datagram. The job goes to a worker, and comes back through [`Self::conclude`] or [`Self::abandon`];
-    /// until then it holds one of `limits.queue` places.
-    #[must_use = "a job that is not verified holds its place for ever"]
-    pub fn admit(&mut self, datagram: &Received, now: Now) -> Option<Job> {
-        match self.admission.admit(datagram, now.boot) {
-            Ok(job) => Some(job),
-            Err(refusal) => {
-                let event = Event { source: Some(datagram.source.ip()), ..Event::new(Kind::Denied, now.unix) };
-                self.refuse(refusal, None, event, now);
-                None
-            }
+    /// Takes a datagram. It waits in one of `limits.queue` places until [`Self::next_job`] hands it out.
+    pub fn admit(&mut self, datagram: &Received, now: Now) {
+        if let Err(TurnedAway { source, refusal }) = self.admission.admit(datagram, now.boot) {
+            let event = Event { source: Some(source), ..Event::new(Kind::Denied, now.unix) };
+            self.refuse(refusal, None, event, now);
         }
+    }
+
+    /// The next job for a worker, while workers have room. It comes back through [`Self::conclude`] or
+    /// [`Self::abandon`]; until then it takes up that room.
+    #[must_use = "a job that is not verified takes up a worker's room for ever"]
+    pub fn next_job(&mut self) -> Option<Job> {
+        self.admission.next_job()
     }
 
     /// Takes the outcome of a job, found under the snapshot of `snapshot_generation`. If the configuration changed
     /// in between, the job comes back, to be verified under the new one.
     #[must_use = "the job that comes back must be verified again"]
-    pub fn conclude(&mut self, job: Job, snapshot_generation: u64, outcome: Outcome, now: Now) -> Option<Job> {
-        if !self.admission.is_waiting(job.id) {
+    pub fn conclude(
+        &mut self,
+        job: Job,
+        snapshot_generation: u64,
+        judged: impl Into<Judged>,
+        now: Now,
+    ) -> Option<Job> {
+        if !self.admission.is_at_work(job.id) {
             return None;
         }
         if snapshot_generation != self.snapshot_generation {
             return Some(job);
         }
         self.admission.release(job.id);
-        match outcome {
-            Outcome::Denied(denied) => self.deny(&job.knock, denied, now),
-            Outcome::Allowed(allowed) => {
-                if let Err(refusal) = self.grant(&job.knock, &allowed, now) {
-                    let (principal, token) = (allowed.token.principal().clone(), allowed.token.id().clone());
-                    let issuer = Some(principal.issuer.clone());
-                    let who = Some(Who { principal, token });
-                    self.deny(&job.knock, Denied { refusal, issuer, who, rule: None }, now);
-                }
-            }
-        }
+        self.follow(&job.knock, judged.into(), now);
         None
     }
 
@@ -139,6 +157,13 @@ impl Gate {
         let leases = self.grants.leases_of(key);
         self.end(leases, |lease| admin::revoked(lease, Revocation::WriteFailed, now), now);
         self.commands.push_back(Command::Refused(Refusal::WriteFailed));
+        for command in &mut self.commands {
+            if let Command::Reply(answer) = command
+                && answer.keys.contains(&key)
+            {
+                answer.reply.outcome = reply::Outcome::Refused(Refusal::WriteFailed.code().to_owned());
+            }
+        }
     }
 
     /// When [`Self::handle_timeout`] is due, if ever.
@@ -173,47 +198,13 @@ impl Gate {
         self.grants.entries()
     }
 
-    fn grant(&mut self, knock: &Knock, allowed: &Allowed, now: Now) -> Result<(), Refusal> {
-        self.settle(now);
-        let token = &allowed.token;
-        let token_end = self.replay.check(token, allowed.replay, knock.source, now)?;
-        let holder = Arc::new(Holder::of(token));
-        let leases: Vec<_> = allowed
-            .openings
-            .iter()
-            .map(|opening| {
-                let end = now.boot.after(opening.ttl.min(self.max_ttl)).min(token_end);
-                Lease::new(&holder, opening, knock.source, end).with_token(token)
-            })
-            .collect();
-        if leases.iter().any(|lease| lease.end <= now.boot) {
-            return Err(Refusal::Expired);
-        }
-        let keys: BTreeSet<_> = leases.iter().map(|lease| lease.key).collect();
-        self.grants.check_room(&holder, &keys, self.limits.sources_per_principal as usize, self.usable)?;
-
-        self.replay.claim(token, knock.source, now);
-        let put: Vec<_> = leases.into_iter().map(|lease| self.grants.put(lease, now)).collect();
-        let accepted = Accepted { received: knock.received, renewed: put.iter().all(|(_, renewed)| *renewed) };
-        let last = keys.last().copied();
-        for key in keys {
-            let change = self.grants.rewrite(key);
-            self.push_change(change, (Some(key) == last).then_some(accepted));
-        }
-        for (lease, renewed) in put {
-            self.audit(lease.event(if renewed { Kind::Renewed } else { Kind::Granted }, now));
-        }
-        self.schedule(now);
-        Ok(())
-    }
-
-    fn deny(&mut self, knock: &Knock, denied: Denied, now: Now) {
+    fn deny(&mut self, source: IpAddr, denied: Denied, now: Now) {
         let Denied { refusal, issuer, who, rule } = denied;
         let event = Event {
             principal: who.as_ref().map(|who| who.principal.to_string()),
             token_id: who.as_ref().map(|who| who.token.to_string()),
             issuer,
-            source: Some(knock.source),
+            source: Some(source),
             rule,
             ..Event::new(Kind::Denied, now.unix)
         };
@@ -224,7 +215,7 @@ impl Gate {
         self.commands.push_back(Command::Refused(refusal));
         let line = match (refusal.stage(), who) {
             (Stage::Stranger, _) => self.sampler.stranger(now.boot),
-            (Stage::Authenticated, Some(who)) => self.sampler.verified(who, refusal, now.boot),
+            (Stage::Authenticated, Some(who)) => self.sampler.verified(who, refusal.code(), now.boot),
             (Stage::Authenticated, None) => Some(self.sampler.tell()),
         };
         if let Some(suppressed) = line {
@@ -258,8 +249,17 @@ impl Gate {
             let change = self.grants.write_back(key);
             self.push_change(change, None);
         }
+        let over: Vec<_> = removed.iter().filter_map(Lease::stored_id).map(ClaimRecord::LeaseOver).collect();
+        if !over.is_empty() {
+            self.commands.push_back(Command::Note(over));
+        }
         for lease in &removed {
             self.audit(event(lease));
+            if let Some(token) = &lease.token
+                && self.grants.of_token(token.id()).next().is_none()
+            {
+                self.replay.release(token.id());
+            }
         }
         if self.grants.is_empty() {
             self.tick = None;

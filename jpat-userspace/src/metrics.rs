@@ -9,14 +9,15 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::{datapath::counters::Count, refusal::Refusal};
+use crate::{datapath::counters::Count, gate::Taken, refusal::Refusal};
 
 /// Counts that the runtime keeps itself. The packet counters live in the kernel.
 #[derive(Debug)]
 pub struct Metrics {
     refused: Vec<u64>,
-    granted: u64,
-    renewed: u64,
+    taken: [u64; Taken::ALL.len()],
+    /// Replies that were sent, and that could not be.
+    replies: [u64; 2],
     seconds: Histogram,
 }
 
@@ -55,7 +56,7 @@ impl Default for Metrics {
     fn default() -> Self {
         // From 50 µs on: less is not to be had with a signature in between.
         let bounds = [50e-6, 100e-6, 200e-6, 400e-6, 800e-6, 1.6e-3, 3.2e-3, 6.4e-3, 12.8e-3, 51.2e-3, 0.2, 1.0];
-        Self { refused: vec![0; Refusal::ALL.len()], granted: 0, renewed: 0, seconds: Histogram::new(bounds) }
+        Self { refused: vec![0; Refusal::ALL.len()], taken: [0; _], replies: [0; 2], seconds: Histogram::new(bounds) }
     }
 }
 
@@ -67,10 +68,17 @@ impl Metrics {
         }
     }
 
-    /// A knock opened or prolonged something, this long after the program saw it.
-    pub fn granted(&mut self, renewed: bool, took: std::time::Duration) {
-        *(if renewed { &mut self.renewed } else { &mut self.granted }) += 1;
+    /// A knock was taken, and its effect was there this long after the program saw it.
+    pub fn taken(&mut self, result: Taken, took: std::time::Duration) {
+        if let Some(count) = self.taken.get_mut(result as usize) {
+            *count += 1;
+        }
         self.seconds.observe(took.as_secs_f64());
+    }
+
+    /// A reply was to be sent.
+    pub const fn replied(&mut self, is_sent: bool) {
+        self.replies[if is_sent { 0 } else { 1 }] += 1;
     }
 
     /// The text of a scrape.
@@ -89,9 +97,9 @@ impl Metrics {
             .iter()
             .zip(&self.refused)
             .map(|(refusal, count)| (refusal.code(), *count))
-            .chain([("granted", self.granted), ("renewed", self.renewed)])
+            .chain(Taken::ALL.iter().zip(&self.taken).map(|(result, count)| (result.as_str(), *count)))
             .collect();
-        registry.register_collector(Box::new(Scrape { view, knocks }));
+        registry.register_collector(Box::new(Scrape { view, knocks, replies: self.replies }));
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry)?;
         Ok(text)
@@ -102,6 +110,7 @@ impl Metrics {
 struct Scrape {
     view: View,
     knocks: Vec<(&'static str, u64)>,
+    replies: [u64; 2],
 }
 
 impl Collector for Scrape {
@@ -115,6 +124,10 @@ impl Collector for Scrape {
         }
         let mut family = encoder.encode_descriptor("knocks", "Knocks by result", None, counter)?;
         for (result, count) in &self.knocks {
+            ConstCounter::new(*count).encode(family.encode_family(&[("result", *result)])?)?;
+        }
+        let mut family = encoder.encode_descriptor("replies", "Replies to knocks", None, counter)?;
+        for (result, count) in ["sent", "failed"].iter().zip(&self.replies) {
             ConstCounter::new(*count).encode(family.encode_family(&[("result", *result)])?)?;
         }
         let mut family = encoder.encode_descriptor("ring_lost", "Records that found a ring full", None, counter)?;
@@ -164,7 +177,7 @@ mod tests {
     fn names_are_those_of_the_design() {
         let mut metrics = Metrics::default();
         metrics.refused(Refusal::Expired);
-        metrics.granted(false, std::time::Duration::from_micros(300));
+        metrics.taken(Taken::Granted, std::time::Duration::from_micros(300));
         let count = Count { service: 1, verdict: "drop", reason: "no_grant", packets: 7 };
         let view = View {
             packets: vec![("web".into(), count)],
@@ -183,6 +196,8 @@ mod tests {
             r#"jpat_knocks_total{result="expired"} 1"#,
             r#"jpat_knocks_total{result="granted"} 1"#,
             r#"jpat_knocks_total{result="bad_signature"} 0"#,
+            r#"jpat_knocks_total{result="renewed"} 0"#,
+            r#"jpat_replies_total{result="sent"} 0"#,
             r#"jpat_ring_lost_total{ring="sealed"} 6"#,
             r#"jpat_ring_lost_total{ring="bare"} 0"#,
             r#"jpat_jwks_age_seconds{issuer="corp"} 1.5"#,

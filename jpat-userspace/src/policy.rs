@@ -142,6 +142,28 @@ impl Policy {
         self.judge(token, source, form, now, None)
     }
 
+    /// As [`Self::evaluate`], of those that are wanted, in the order of the configuration.
+    ///
+    /// # Errors
+    /// As there, and [`Refusal::NotAllowed`] where one of them is not given: its name is the rule's.
+    #[expect(clippy::result_large_err, reason = "made once a knock, and moved on as it is")]
+    pub fn evaluate_wanted(
+        &self,
+        token: &VerifiedToken,
+        source: IpAddr,
+        form: Form,
+        now: Now,
+        wanted: &[String],
+    ) -> Result<Vec<Opening>, Denied> {
+        let mut openings = self.evaluate(token, source, form, now)?;
+        let is_given = |name: &&String| openings.iter().any(|opening| *opening.name == ***name);
+        if let Some(missing) = wanted.iter().find(|name| !is_given(name)) {
+            return Err(denied(token, Refusal::NotAllowed, Some(missing)));
+        }
+        openings.retain(|opening| wanted.iter().any(|name| **name == *opening.name));
+        Ok(openings)
+    }
+
     /// The same decision, with the answer of every rule, those that could not change it any more included.
     pub fn examine(
         &self,
@@ -157,8 +179,8 @@ impl Policy {
 
     /// Name of the first deny rule that matches a token which may hold grants.
     #[must_use]
-    pub fn denies(&self, token: &VerifiedToken, source: IpAddr, now: Now) -> Option<&str> {
-        let facts = facts::context(token, source, Form::Bare, now.unix);
+    pub fn denies(&self, token: &VerifiedToken, source: IpAddr, form: Form, now: Now) -> Option<&str> {
+        let facts = facts::context(token, source, form, now.unix);
         self.deny.iter().find(|(_, rule)| rule.run(&facts).denies()).map(|(name, _)| name.as_str())
     }
 

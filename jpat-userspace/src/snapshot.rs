@@ -4,10 +4,9 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use jpat_common::grant::ServiceId;
 
-use crate::{config::Config, keyring::KeyRing, policy::Policy};
+use crate::{config::Config, keyring::KeyRing, knock::sealed::Server, policy::Policy};
 
 /// One immutable state of configuration, policy and keys.
-#[derive(Debug)]
 pub struct Snapshot {
     /// Raised by every reload, not by new keys. An outcome of another generation is verified again.
     pub generation: u64,
@@ -17,6 +16,8 @@ pub struct Snapshot {
     pub policy: Arc<Policy>,
     /// Keys at hand.
     pub keys: Arc<KeyRing>,
+    /// What opens sealed knocks; where it is absent, none open.
+    pub server: Option<Arc<Server>>,
     /// The data path's number of each service.
     pub service_ids: Arc<BTreeMap<String, ServiceId>>,
 }

@@ -7,7 +7,7 @@ pub mod keys;
 pub mod signature;
 mod accept;
 
-pub use accept::verify;
+pub use accept::{Presented, verify};
 
 use crate::clock::UnixTime;
 

@@ -13,7 +13,9 @@ use std::{
 use anyhow::{Context, Result};
 use jpat_common::settings::Protocol;
 use jpat_tests::{
-    binaries, bpffs, earlier, forge, leftovers,
+    binaries, bpffs,
+    earlier::Layout,
+    forge, leftovers,
     network::{Family, Member, Network},
     process::Process,
     services::{Service, Services},
@@ -46,7 +48,7 @@ pub(crate) struct Options {
 enum Kind {
     Kill,
     Replacement,
-    Upgrade,
+    Upgrade(Layout),
 }
 
 #[expect(clippy::print_stdout, reason = "the figures are what it is for")]
@@ -57,7 +59,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
          datagrams and a TCP transfer",
         options.cycles
     );
-    for kind in [Kind::Kill, Kind::Replacement, Kind::Upgrade] {
+    for kind in [Kind::Kill, Kind::Replacement, Kind::Upgrade(Layout::V1), Kind::Upgrade(Layout::V2)] {
         let round = Host::new()?.measure(kind, options.cycles)?;
         println!("\n{}\n{round}", kind.title());
     }
@@ -69,7 +71,12 @@ impl Kind {
         match self {
             Self::Kill => "kill -9 and start",
             Self::Replacement => "SIGTERM and start: the program is replaced over the same maps",
-            Self::Upgrade => "start over the pins of layout 1: maps are migrated, then the program is replaced",
+            Self::Upgrade(Layout::V1) => {
+                "start over the pins of layout 1: maps are migrated, then the program is replaced"
+            }
+            Self::Upgrade(Layout::V2) => {
+                "start over the pins of layout 2: grants and flows are kept, the rest is made anew, then the program is replaced"
+            }
         }
     }
 }
@@ -107,12 +114,12 @@ impl Host {
         let (mut ready, mut answered) = (Vec::new(), Vec::new());
         for _ in 0..cycles {
             answer.close()?;
-            // An upgrade begins when the pins are those of layout 1.
+            // An upgrade begins when the pins are those of the layout before.
             let knocker = || answer.wait(&self.net.client, wait::now());
-            let before = (!matches!(kind, Kind::Upgrade)).then(knocker).transpose()?;
+            let before = (!matches!(kind, Kind::Upgrade(_))).then(knocker).transpose()?;
             end(jpatd, if matches!(kind, Kind::Kill) { Signal::SIGKILL } else { Signal::SIGTERM })?;
-            if matches!(kind, Kind::Upgrade) {
-                earlier::go_back(&self.pins, &PORTS)?;
+            if let Kind::Upgrade(layout) = kind {
+                layout.go_back(&self.pins, &PORTS)?;
             }
             let waiting = before.map_or_else(knocker, Ok)?;
             let took;

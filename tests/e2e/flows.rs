@@ -25,9 +25,9 @@ use crate::{
 };
 
 /// Answers in the namespaces take well under a millisecond; a segment that was dropped is sent again after 200.
-const ANSWER: Duration = Duration::from_millis(1500);
+pub(crate) const ANSWER: Duration = Duration::from_millis(1500);
 /// A connection that is dead does not answer within this.
-const DEAD: Duration = Duration::from_millis(400);
+pub(crate) const DEAD: Duration = Duration::from_millis(400);
 
 pub(crate) fn trials() -> Vec<Trial> {
     let flows = vec![
@@ -44,11 +44,11 @@ fn both(sessions: &str, ttl: &str) -> Vec<String> {
     [web(ttl), db(ttl)].map(|service| format!("{service}sessions = \"{sessions}\"\n")).into()
 }
 
-fn services(sessions: &str, ttl: &str) -> Config {
+pub(crate) fn services(sessions: &str, ttl: &str) -> Config {
     Config { services: both(sessions, ttl), ..Config::default() }
 }
 
-fn expect_flows(stage: &Stage, expected: u64) -> Result<()> {
+pub(crate) fn expect_flows(stage: &Stage, expected: u64) -> Result<()> {
     let mut last = 0.0;
     wait::for_true("the flows to be seen", PATIENCE, || {
         last = stage.metrics()?.sum("jpat_flows", &[]);
@@ -93,7 +93,7 @@ fn ends(stage: &mut Stage) -> Result<()> {
 }
 
 /// A connection that answers after its grant has ended.
-fn outliving(stage: &Stage) -> Result<TcpStream> {
+pub(crate) fn outliving(stage: &Stage) -> Result<TcpStream> {
     let token = stage.key.token(&stage.claims_with(json!({ "roles": ["dba"] })))?;
     let (_, granted) = stage.knock(Member::Client, Family::V4, &token, "granted")?;
     let mut stream = probe::connect(&stage.net.client, address(Family::V4, DB))?;

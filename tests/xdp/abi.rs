@@ -29,7 +29,7 @@ const NO_PREALLOC: u32 = 1;
 const READ_ONLY: u32 = 1 << 7;
 
 /// Instructions the verifier may walk. The kernel's limit is a million, older ones prune less.
-const VERIFIER_BUDGET: u32 = 350_000;
+const VERIFIER_BUDGET: u32 = 120_000;
 
 struct Expected {
     name: &'static str,

@@ -3,8 +3,9 @@
 use anyhow::{Result, ensure};
 use jpat_ebpf::verdict::{XDP_DROP, XDP_PASS};
 use jpat_tests::{
-    packet::{ETHER_IPV4, ETHER_IPV6, SYN, TCP, ethernet, ipv4, ipv6, tcp},
-    world::{FREE_PORT, GRANTED, HOST4, HOST6, OTHER4, STRANGER, WEB_PORT},
+    knocks::{FOREIGN, STAFF, Sealed, TagKey},
+    packet::{ETHER_IPV4, ETHER_IPV6, SYN, TCP, UDP, ethernet, ipv4, ipv6, tcp, udp},
+    world::{FREE_PORT, GRANTED, HOST4, HOST6, KNOCK_PORT, OTHER4, STRANGER, WEB_PORT},
 };
 use libtest_mimic::{Measurement, Trial};
 
@@ -25,6 +26,10 @@ pub(crate) fn trials() -> Vec<Trial> {
         ("cost_no_grant_v6", v6(STRANGER.v6, WEB_PORT), XDP_DROP),
         ("cost_grant_v4", v4(GRANTED.v4, HOST4, WEB_PORT), XDP_PASS),
         ("cost_grant_v6", v6(GRANTED.v6, WEB_PORT), XDP_PASS),
+        ("cost_knock_unknown_key_800", knock(FOREIGN, 800), XDP_DROP),
+        ("cost_knock_bad_tag_128", knock(FORGED, 128), XDP_DROP),
+        ("cost_knock_bad_tag_800", knock(FORGED, 800), XDP_DROP),
+        ("cost_knock_bad_tag_1232", knock(FORGED, 1_232), XDP_DROP),
     ]
     .into_iter()
     .map(|(name, frame, action)| {
@@ -35,6 +40,15 @@ pub(crate) fn trials() -> Vec<Trial> {
         })
     })
     .collect()
+}
+
+/// Under an id that the host has, and another secret.
+const FORGED: TagKey = TagKey { secret: FOREIGN.secret, ..STAFF };
+
+fn knock(key: TagKey, length: usize) -> Vec<u8> {
+    // A test run begins a moment later.
+    let sealed = Sealed::new(key, kernel::boot_ns().unwrap_or_default(), length, 1);
+    ethernet(ETHER_IPV4, &ipv4(STRANGER.v4, HOST4, UDP, 0, &[], &udp(KNOCK_PORT, &sealed.bytes())))
 }
 
 /// Nanoseconds per packet: the best of five, because other work on the machine only ever adds.

@@ -30,7 +30,7 @@ pub(crate) const CASES: &[Case] =
 /// Interface of a test run: the loopback device.
 const IFINDEX: u32 = 1;
 
-fn meta(record: &[u8]) -> Result<KnockMeta> {
+pub(crate) fn meta(record: &[u8]) -> Result<KnockMeta> {
     fn at<const N: usize>(record: &[u8], offset: usize) -> Result<[u8; N]> {
         Ok(record.get(offset..offset + N).context("short record")?.try_into()?)
     }

@@ -5,6 +5,7 @@
 
 mod abi;
 mod cost;
+mod filter;
 mod flows;
 mod frames;
 mod grants;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
     let trials = cases
         .into_iter()
         .flatten()
+        .chain(filter::cases())
         .map(|(name, case)| Trial::ignorable_test(*name, move || outcome(case())).with_ignored_flag(ignored));
     let made = cost::trials().into_iter().chain(oracle::trials()).map(|trial| trial.with_ignored_flag(ignored));
     let trials = trials.chain(made).collect();

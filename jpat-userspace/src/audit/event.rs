@@ -78,6 +78,8 @@ pub enum Kind {
     Granted,
     /// A lease that still ran was confirmed or lengthened.
     Renewed,
+    /// A token was sent again while its grant lives, and nothing was extended.
+    Repeated,
     /// A knock opened nothing.
     Denied,
     /// A lease ended by itself.
@@ -93,6 +95,8 @@ pub enum Kind {
 pub enum Revocation {
     /// Somebody on this host asked for it.
     Admin,
+    /// Its holder gave it back.
+    Closed,
     /// Everything was revoked at once.
     Flush,
     /// A `[[deny]]` rule of the new configuration matches its token.
@@ -111,6 +115,7 @@ impl Revocation {
     pub const fn code(self) -> &'static str {
         match self {
             Self::Admin => "admin",
+            Self::Closed => "closed",
             Self::Flush => "flush",
             Self::DenyRule => "deny_rule",
             Self::ServiceChanged => "service_changed",

@@ -8,19 +8,23 @@ use jpat_common::{
     settings::{FLAG_ANY_DESTINATION, MODE_AUDIT, Settings},
 };
 
-use super::flows::Flows;
+use super::{flows::Flows, replies::Replies};
 use crate::{
     audit::AuditLog,
     clock,
     datapath::{DataPath, addresses, counters, error::DataPathError},
-    gate::{Command, Gate},
+    gate::{Accepted, Answer, Command, Gate},
     metrics::{Metrics, View},
     snapshot::Snapshot,
+    store::replay::ReplayStore,
 };
 
 /// Gate, data path and books.
 pub(super) struct Core {
     pub(super) gate: Gate,
+    pub(super) store: ReplayStore,
+    /// Where replies leave from; nowhere if there are none.
+    pub(super) replies: Option<Replies>,
     pub(super) datapath: DataPath,
     pub(super) audit: AuditLog,
     pub(super) metrics: Metrics,
@@ -46,8 +50,7 @@ impl Core {
                     Ok(()) => {
                         undeleted.retain(|other| *other != key);
                         if let Some(accepted) = knock {
-                            let took = accepted.received.until(clock::now().boot);
-                            self.metrics.granted(accepted.renewed, took);
+                            self.taken(accepted);
                         }
                     }
                     Err(error) => {
@@ -55,6 +58,20 @@ impl Core {
                         self.gate.write_failed(key, clock::now());
                     }
                 },
+                Command::Claim(claim) => match self.store.append(claim.records()) {
+                    Ok(()) => self.gate.claimed(*claim, clock::now()),
+                    Err(error) => {
+                        tracing::error!("{error}");
+                        self.gate.claim_failed(*claim, clock::now());
+                    }
+                },
+                Command::Note(records) => {
+                    if let Err(error) = self.store.append(&records) {
+                        tracing::error!("{error}");
+                    }
+                }
+                Command::Reply(answer) => self.answer(*answer),
+                Command::Done(accepted) => self.taken(accepted),
                 Command::Delete { key } => {
                     if let Err(error) = self.datapath.tables_mut().delete_grant(&key) {
                         tracing::error!("deleting a grant: {error:#}; it is tried again");
@@ -77,6 +94,24 @@ impl Core {
         }
         self.undeleted = undeleted;
         if ending.is_empty() { 0 } else { self.end_flows(&ending) }
+    }
+
+    fn taken(&mut self, accepted: Accepted) {
+        self.metrics.taken(accepted.result, accepted.received.until(clock::now().boot));
+    }
+
+    /// A reply that cannot be sent is as good as lost on the way: its knock can be repeated.
+    fn answer(&mut self, answer: Answer) {
+        let Some(replies) = &self.replies else { return };
+        let Answer { ticket, peer, reply, .. } = answer;
+        let sent = match ticket.seal(&reply) {
+            Ok(datagram) => replies.send(peer.destination, peer.source, &datagram).map_err(anyhow::Error::from),
+            Err(error) => Err(error.into()),
+        };
+        self.metrics.replied(sent.is_ok());
+        if let Err(error) = sent {
+            tracing::debug!("a reply to {}: {error:#}", peer.source);
+        }
     }
 
     /// What a flush means where one number cannot say it.

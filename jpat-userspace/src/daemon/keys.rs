@@ -73,6 +73,7 @@ impl Runtime {
         let old = self.snapshots.load();
         if old.config.issuers.iter().any(|configured| configured.name == issuer) {
             self.snapshots.store(Arc::new(Snapshot {
+                server: old.server.clone(),
                 generation: old.generation,
                 config: Arc::clone(&old.config),
                 policy: Arc::clone(&old.policy),

@@ -1,6 +1,10 @@
 //! From files to what runs: one function each for a start, a reload and `jpatd check`.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::Arc,
+};
 
 use jpat_common::grant::ServiceId;
 
@@ -10,6 +14,7 @@ use crate::{
     config::{
         Config, Service,
         error::{ConfigError, Warning},
+        secrets,
     },
     datapath::interfaces::{self, Target},
     keyring::{Held, KeyRing, cache, local},
@@ -92,7 +97,14 @@ pub fn snapshot(
         }
     }
     let snapshot =
-        Snapshot { generation, config, policy: Arc::new(policy), keys: Arc::new(keys), service_ids: Arc::new(ids) };
+        Snapshot {
+            generation,
+            server: secrets::load(&config).map_err(Invalid)?.server.map(Arc::new),
+            config,
+            policy: Arc::new(policy),
+            keys: Arc::new(keys),
+            service_ids: Arc::new(ids),
+        };
     Ok((snapshot, notes))
 }
 

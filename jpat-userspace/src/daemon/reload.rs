@@ -2,10 +2,10 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use super::{core::Core, filter_rules, load, lockout, mode_number, openings, put_back, rules, runtime::Runtime};
+use super::{core::Core, filter_rules, load, lockout, mode_number, openings, put_back, replies, rules, runtime::Runtime};
 use crate::{
     clock,
-    config::{Config, Mode},
+    config::{Config, Mode, secrets},
     datapath::tables::{Prepared, Rules},
     keyring::{fetch, refresh::is_remote},
     store,
@@ -45,6 +45,7 @@ fn try_reload(runtime: &mut Runtime, process: Option<u32>) -> anyhow::Result<Vec
     // Keys of an issuer that has changed must not serve under its name; the cache may still know its new source.
     let changed = old.config.issuers.iter().filter(|issuer| !config.issuers.contains(issuer));
     let kept = changed.fold(old.keys.as_ref().clone(), |kept, issuer| kept.without(&issuer.name));
+    let secrets = secrets::load(&config).map_err(load::Invalid)?;
     let (snapshot, notes) = load::snapshot(Arc::clone(&config), services.ids(&names), old.generation + 1, Some(&kept))?;
     if runtime.http.is_none() && config.issuers.iter().any(is_remote) {
         runtime.http = Some(fetch::client()?);
@@ -71,7 +72,7 @@ fn try_reload(runtime: &mut Runtime, process: Option<u32>) -> anyhow::Result<Vec
     let policy = Arc::clone(&snapshot.policy);
     let (generation, limits, now) = (snapshot.generation, config.limits, clock::now());
     runtime.snapshots.store(Arc::new(snapshot));
-    let denied = |token: &_, source| policy.denies(token, source, now).map(ToOwned::to_owned);
+    let denied = |token: &_, source, form| policy.denies(token, source, form, now).map(ToOwned::to_owned);
     runtime.core.gate.reload(generation, limits, &revoked, &denied, now);
     if old.config.deny != config.deny {
         runtime.core.gate.revoke_unknown("reload", now);
@@ -85,14 +86,15 @@ fn try_reload(runtime: &mut Runtime, process: Option<u32>) -> anyhow::Result<Vec
     }
     if let Err(error) = core.datapath.tables_mut().switch(&prepared, mode_number(config.mode), core.generation) {
         put_back(&mut services, settled);
-        core.gate.reload(old.generation, old.config.limits, &BTreeSet::new(), &|_, _| None, now);
+        core.gate.reload(old.generation, old.config.limits, &BTreeSet::new(), &|_, _, _| None, now);
         runtime.snapshots.store(old);
         core.datapath.tables_mut().abandon(prepared)?;
         return Err(error.into());
     }
     follow_switch(core, &rules, &openings, begins_to_enforce);
     let mut notes = notes;
-    if let Err(error) = runtime.core.datapath.filter_mut().write(&filter_rules(&config)) {
+    runtime.core.replies = replies(&config, runtime.core.replies.take());
+    if let Err(error) = runtime.core.datapath.filter_mut().write(&filter_rules(&config, &secrets)) {
         notes.push(format!("the knock filter is as it was before: {error}"));
     }
     if let Err(error) = runtime.core.datapath.tables_mut().finish(prepared) {

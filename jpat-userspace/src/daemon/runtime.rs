@@ -260,11 +260,16 @@ impl Runtime {
     fn take_batch(&mut self, ring: &mut Ring) -> Taken {
         for _ in 0..BATCH {
             let Some(datagram) = ring.next_knock() else { return Taken { is_empty: true } };
-            if let Some(job) = self.core.gate.admit(&datagram, clock::now()) {
-                self.verify(job);
-            }
+            self.core.gate.admit(&datagram, clock::now());
+            self.hand_out();
         }
         Taken { is_empty: false }
+    }
+
+    fn hand_out(&mut self) {
+        while let Some(job) = self.core.gate.next_job() {
+            self.verify(job);
+        }
     }
 
     fn verify(&mut self, job: Job) {
@@ -280,10 +285,11 @@ impl Runtime {
         let Some(Found { snapshot_generation, outcome }) = found else {
             tracing::error!("a knock from {} is given up: its verification panicked", job.knock.source);
             self.core.gate.abandon(job.id);
+            self.hand_out();
             return;
         };
         let now = clock::now();
-        if let Outcome::Denied(denied) = &outcome
+        if let Outcome::Denied(denied) = &outcome.outcome
             && matches!(denied.refusal, Refusal::UnknownKid | Refusal::NoKeys)
             && let Some(issuer) = &denied.issuer
         {
@@ -292,6 +298,7 @@ impl Runtime {
         if let Some(again) = self.core.gate.conclude(job, snapshot_generation, outcome, now) {
             self.verify(again);
         }
+        self.hand_out();
         self.settle();
     }
 

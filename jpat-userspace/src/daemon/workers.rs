@@ -12,7 +12,7 @@ use tokio::sync::mpsc as async_mpsc;
 use crate::{
     clock,
     snapshot::Snapshot,
-    verify::{self, Job, NoRecord, Outcome},
+    verify::{self, Job, Judged, NoRecord},
 };
 
 /// What a worker hands back.
@@ -27,7 +27,7 @@ pub(super) struct Done {
 #[derive(Debug)]
 pub(super) struct Found {
     pub(super) snapshot_generation: u64,
-    pub(super) outcome: Outcome,
+    pub(super) outcome: Judged,
 }
 
 /// The threads' inboxes. The gate bounds how many jobs are under way.
@@ -50,7 +50,7 @@ impl Workers {
             let (done, snapshots) = (done.clone(), Arc::clone(snapshots));
             let verify = move |job: &Job| {
                 let snapshot = snapshots.load();
-                let outcome = verify::verify(&job.knock, &snapshot, clock::now(), &mut NoRecord);
+                let outcome = verify::judge(&job.knock, &snapshot, clock::now(), &mut NoRecord);
                 Found { snapshot_generation: snapshot.generation, outcome }
             };
             thread::Builder::new().name(format!("verify-{number}")).spawn(move || work(&jobs, &done, verify))?;
@@ -80,7 +80,7 @@ fn work(jobs: &mpsc::Receiver<Job>, done: &async_mpsc::UnboundedSender<Done>, ve
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{clock::BootTime, knock::Knock, refusal::Refusal, verify::Denied};
+    use crate::{clock::BootTime, knock::Knock, refusal::Refusal, verify::{Denied, Outcome}};
 
     #[test]
     fn a_panic_gives_its_job_back_and_the_thread_goes_on() {
@@ -88,8 +88,8 @@ mod tests {
         let (done, mut results) = async_mpsc::unbounded_channel();
         let verify = |job: &Job| {
             assert!(job.id.is_multiple_of(2), "this one is meant to panic");
-            let outcome = Outcome::Denied(Denied { refusal: Refusal::Expired, issuer: None, who: None, rule: None });
-            Found { snapshot_generation: 7, outcome }
+            let denied = Denied { refusal: Refusal::Expired, issuer: None, who: None, rule: None };
+            Found { snapshot_generation: 7, outcome: Outcome::Denied(denied).into() }
         };
         let thread = thread::spawn(move || work(&jobs, &done, verify));
         for id in 1..=4 {

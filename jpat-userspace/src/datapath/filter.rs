@@ -13,7 +13,7 @@ use jpat_common::{
 };
 
 use super::error::DataPathError;
-use crate::clock::Now;
+use crate::{clock::Now, knock::tag::TagKey};
 
 const SECOND_NS: u64 = 1_000_000_000;
 
@@ -26,10 +26,10 @@ const TOLERANCE_NS: u64 = 10_000_000;
 pub struct FilterKey {
     /// Its id.
     pub id: u16,
-    /// The SipHash key that was derived from it for this server.
-    pub tag_key: [u8; 16],
-    /// Its group: a place in [`FilterRules::groups`].
-    pub group: usize,
+    /// What was derived from it for this server.
+    pub tag_key: TagKey,
+    /// Index of its group's budget: its place in [`FilterRules::groups`], counted from 1.
+    pub group: u32,
 }
 
 /// Who may send how much.
@@ -85,14 +85,8 @@ impl Filter {
             self.keys.remove(id).map_err(failed())?;
         }
         for FilterKey { id, tag_key, group } in &rules.keys {
-            let (words, _) = tag_key.as_chunks();
-            let key = KnockKey {
-                k0: u64::from_le_bytes(words[0]),
-                k1: u64::from_le_bytes(words[1]),
-                // Bounded above. The budget of bare knocks comes first.
-                group: u32::try_from(*group).unwrap_or(BUDGETS) + 1,
-                reserved: 0,
-            };
+            let (k0, k1) = tag_key.halves();
+            let key = KnockKey { k0, k1, group: *group, reserved: 0 };
             self.keys.insert(id.to_be_bytes(), key, 0).map_err(failed())?;
         }
         Ok(())

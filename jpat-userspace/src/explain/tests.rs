@@ -220,7 +220,7 @@ impl Lab {
         let policy = Arc::new(Policy::compile(&config, &ids).unwrap());
         let keys = Arc::new(KeyRing::default().with("corp", Held { keys: Arc::new(keys), fetched: NOW.unix }));
         let service_ids = Arc::new(ids);
-        let snapshot = Snapshot { generation: 1, config: Arc::new(config), policy, keys, service_ids };
+        let snapshot = Snapshot { generation: 1, config: Arc::new(config), policy, keys, server: None, service_ids };
         Self { key, snapshot }
     }
 

@@ -6,7 +6,10 @@ use std::{
     sync::Arc,
 };
 
-use jpat_common::grant::{GrantKey, GrantValue, ServiceId};
+use jpat_common::{
+    addr,
+    grant::{GrantKey, GrantValue, ServiceId},
+};
 
 use super::{
     Command, Gate, GrantView, Revoked, Selector,
@@ -17,8 +20,9 @@ use crate::{
     audit::{Event, Kind, Revocation},
     clock::{BootTime, Now},
     config::Limits,
-    knock,
+    knock::{self, Form},
     refusal::Refusal,
+    store::replay::ClaimRecord,
     token::VerifiedToken,
     verify::Opening,
 };
@@ -95,20 +99,42 @@ impl Gate {
     }
 
     /// Takes over what the grant map holds at the start. What is not live, or fits no service of `services` and no free
-    /// place, is deleted. The rest becomes leases of `adopted`: who holds them is not known any more, so that
-    /// neither `[[deny]]` rules nor a principal's name find them; they end when they end.
+    /// place, is deleted. The rest becomes the leases that the store knew of; what no such lease explains, leases of
+    /// `adopted`: who holds them is not known, so that neither `[[deny]]` rules nor a principal's name find them, and
+    /// they end when they end.
     pub fn adopt(&mut self, entries: Vec<(GrantKey, GrantValue)>, services: &[Opening], now: Now) {
         let services: BTreeMap<ServiceId, &Opening> =
             services.iter().map(|opening| (opening.service, opening)).collect();
         let max_ttl = u64::try_from(self.max_ttl.as_nanos()).unwrap_or(u64::MAX);
         let holder = Arc::new(Holder::Adopted);
+        let mut stored: BTreeMap<GrantKey, Vec<_>> = BTreeMap::new();
+        let mut over = Vec::new();
+        for (lease, token) in std::mem::take(&mut self.stored) {
+            let id = &lease.id;
+            stored.entry(GrantKey::new(&id.prefix, &addr::mask(128), id.service)).or_default().push((lease, token));
+        }
         for (key, value) in entries {
             let source = IpAddr::V6(Ipv6Addr::from(*key.source())).to_canonical();
             let is_live = value.is_live(now.boot.0, self.grants.generation(), max_ttl);
             let service = services.get(&key.service()).filter(|service| lease::key(service, source) == key);
             match service {
                 Some(opening) if is_live && self.grants.entries() < self.usable => {
-                    self.grants.adopt(Lease::new(&holder, opening, source, BootTime(value.end_ns())));
+                    let end = BootTime(value.end_ns());
+                    let mut is_explained = false;
+                    for (known, token) in stored.remove(&key).unwrap_or_default() {
+                        if known.end <= now.boot || lease::key(opening, known.source) != key {
+                            over.push(ClaimRecord::LeaseOver(known.id));
+                            continue;
+                        }
+                        is_explained |= known.end >= end;
+                        let form = if known.sealed { Form::Sealed } else { Form::Bare };
+                        let holder = Arc::new(Holder::of(&token));
+                        let lease = Lease::new(&holder, opening, known.source, known.end.min(end));
+                        self.grants.adopt(lease.with_token(&token, form), end);
+                    }
+                    if !is_explained {
+                        self.grants.adopt(Lease::new(&holder, opening, source, end), end);
+                    }
                 }
                 Some(_) | None => {
                     self.commands.push_back(Command::Delete { key });
@@ -124,6 +150,10 @@ impl Gate {
                 }
             }
         }
+        over.extend(stored.into_values().flatten().map(|(lease, _)| ClaimRecord::LeaseOver(lease.id)));
+        if !over.is_empty() {
+            self.commands.push_back(Command::Note(over));
+        }
         self.schedule(now);
     }
 
@@ -135,19 +165,20 @@ impl Gate {
         snapshot_generation: u64,
         limits: Limits,
         revoke_services: &BTreeSet<ServiceId>,
-        denied: &dyn Fn(&VerifiedToken, IpAddr) -> Option<String>,
+        denied: &dyn Fn(&VerifiedToken, IpAddr, Form) -> Option<String>,
         now: Now,
     ) {
         self.settle(now);
         self.snapshot_generation = snapshot_generation;
         self.limits = limits;
         self.admission.set_limits(&limits);
+        self.nonces.set_rate(limits.knocks_per_second);
         self.replay.set_capacity(limits.replay_entries);
 
         let changed = self.select(|lease| revoke_services.contains(&lease.key.service()));
         self.take(changed, |lease| revoked(lease, Revocation::ServiceChanged, now));
         self.cut_services(revoke_services, |lease| revoked(lease, Revocation::ServiceChanged, now));
-        let rule_of = |lease: &Lease| denied(lease.token.as_ref()?, lease.source);
+        let rule_of = |lease: &Lease| denied(lease.token.as_ref()?, lease.source, lease.form);
         let by_rule = |lease: &Lease, rule: &str| Event {
             rule: Some(rule.to_owned()),
             ..revoked(lease, Revocation::DenyRule, now)

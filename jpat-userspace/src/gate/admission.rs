@@ -1,63 +1,123 @@
 //! What is refused before anything is decoded: budgets, and a bound on what waits for verification.
+//!
+//! Nothing here holds anything against a source: a sealed knock's source can be forged by whoever replays it, and a bare one's
+//! by anybody. Sources only share what there is.
 
-use std::collections::BTreeSet;
+mod queue;
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use self::queue::FairQueue;
 use crate::{
     clock::BootTime,
     config::Limits,
-    knock::{self, Knock, Received},
+    knock::{self, Form, Knock, Received},
     refusal::Refusal,
     verify::Job,
 };
 
 const SECOND: u64 = 1_000_000_000;
+/// Jobs under way for each worker: one that it works on, and the next.
+const JOBS_PER_WORKER: usize = 2;
 
-/// Lets knocks in, and knows which of them wait for their outcome.
+/// Lets knocks in, hands them out in turn, and knows which of them are at work.
 #[derive(Debug)]
 pub(super) struct Admission {
     bare: Bucket,
-    queue: usize,
-    waiting: BTreeSet<u64>,
+    knocks_per_second: u32,
+    groups: BTreeMap<u32, Bucket>,
+    sealed_queue: FairQueue<Knock>,
+    bare_queue: FairQueue<Knock>,
+    /// Whose turn it is.
+    bare_is_next: bool,
+    most_at_work: usize,
+    at_work: BTreeSet<u64>,
     next_job: u64,
 }
 
+/// A knock that has lost its place, or did not get one.
+#[derive(Debug)]
+pub(super) struct TurnedAway {
+    pub(super) source: std::net::IpAddr,
+    pub(super) refusal: Refusal,
+}
+
 impl Admission {
-    pub(super) const fn new(limits: &Limits, now: BootTime) -> Self {
-        let bare = Bucket::full(limits.bare_per_second, now);
-        Self { bare, queue: limits.queue as usize, waiting: BTreeSet::new(), next_job: 1 }
-    }
-
-    pub(super) const fn set_limits(&mut self, limits: &Limits) {
-        self.bare.per_second = limits.bare_per_second;
-        self.queue = limits.queue as usize;
-    }
-
-    /// The shape comes first, so that garbage does not use up the budget.
-    pub(super) fn admit(&mut self, datagram: &Received, now: BootTime) -> Result<Job, Refusal> {
-        let knock = knock::decode(datagram)?;
-        self.within_budget(&knock, now)?;
-        if self.waiting.len() >= self.queue {
-            return Err(Refusal::QueueFull);
+    pub(super) fn new(limits: &Limits, now: BootTime) -> Self {
+        let queue = limits.queue as usize;
+        Self {
+            bare: Bucket::full(limits.bare_per_second, now),
+            knocks_per_second: limits.knocks_per_second,
+            groups: BTreeMap::new(),
+            sealed_queue: FairQueue::new(queue),
+            bare_queue: FairQueue::new(queue),
+            bare_is_next: false,
+            most_at_work: (limits.workers.max(1) as usize).saturating_mul(JOBS_PER_WORKER),
+            at_work: BTreeSet::new(),
+            next_job: 1,
         }
+    }
+
+    pub(super) fn set_limits(&mut self, limits: &Limits) {
+        self.bare.per_second = limits.bare_per_second;
+        self.knocks_per_second = limits.knocks_per_second;
+        for bucket in self.groups.values_mut() {
+            bucket.per_second = limits.knocks_per_second;
+        }
+        self.sealed_queue.set_capacity(limits.queue as usize);
+        self.bare_queue.set_capacity(limits.queue as usize);
+    }
+
+    /// Takes a datagram, and says who has no place for it: its sender, or somebody who waits with more.
+    ///
+    /// The shape comes first, so that garbage does not use up a budget.
+    pub(super) fn admit(&mut self, datagram: &Received, now: BootTime) -> Result<(), TurnedAway> {
+        let source = datagram.source.ip();
+        let away = |refusal| TurnedAway { source, refusal };
+        let knock = knock::decode(datagram).map_err(away)?;
+        let (bucket, queue) = match knock.form {
+            Form::Bare => (&mut self.bare, &mut self.bare_queue),
+            Form::Sealed => {
+                let fresh = || Bucket::full(self.knocks_per_second, now);
+                (self.groups.entry(knock.group).or_insert_with(fresh), &mut self.sealed_queue)
+            }
+        };
+        if !bucket.take(now) {
+            return Err(away(Refusal::RateLimited));
+        }
+        match queue.push(knock.group, source.to_canonical(), knock) {
+            None => Ok(()),
+            Some(last) => Err(TurnedAway { source: last.source, refusal: Refusal::QueueFull }),
+        }
+    }
+
+    /// The next job, if one waits and a worker has room. Sealed and bare knocks take turns, so do the groups, and the
+    /// sources in each of them.
+    pub(super) fn next_job(&mut self) -> Option<Job> {
+        if self.at_work.len() >= self.most_at_work {
+            return None;
+        }
+        let (first, second) = match self.bare_is_next {
+            true => (&mut self.bare_queue, &mut self.sealed_queue),
+            false => (&mut self.sealed_queue, &mut self.bare_queue),
+        };
+        let knock = first.pop().or_else(|| second.pop())?;
+        self.bare_is_next = match knock.form {
+            Form::Sealed => true,
+            Form::Bare => false,
+        };
         let id = self.next_job;
         self.next_job += 1;
-        self.waiting.insert(id);
-        Ok(Job { id, knock })
+        self.at_work.insert(id);
+        Some(Job { id, knock })
     }
 
-    fn within_budget(&mut self, knock: &Knock, now: BootTime) -> Result<(), Refusal> {
-        match knock.form {
-            knock::Form::Sealed => Ok(()),
-            knock::Form::Bare => self.bare.take(now).then_some(()).ok_or(Refusal::RateLimited),
-        }
-    }
-
-    pub(super) fn is_waiting(&self, job: u64) -> bool {
-        self.waiting.contains(&job)
+    pub(super) fn is_at_work(&self, job: u64) -> bool {
+        self.at_work.contains(&job)
     }
 
     pub(super) fn release(&mut self, job: u64) {
-        self.waiting.remove(&job);
+        self.at_work.remove(&job);
     }
 }
 

@@ -10,6 +10,17 @@ impl ClockOffset {
     /// Ahead of every other: no end was ever read under it.
     pub(super) const MAX: Self = Self(i128::MAX);
 
+    /// Behind every other: what was read under it is to be read again.
+    pub(super) const MIN: Self = Self(i128::MIN);
+
+    pub(super) const fn from_nanos(nanos: i128) -> Self {
+        Self(nanos)
+    }
+
+    pub(super) const fn nanos(self) -> i128 {
+        self.0
+    }
+
     pub(super) const fn of(now: Now) -> Self {
         Self(now.unix.0 as i128 - now.boot.0 as i128)
     }

@@ -1,18 +1,21 @@
 //! What goes into a gate once, and what comes out of it.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use jpat_common::grant::{GrantKey, GrantValue, ServiceId};
 
+use super::claim::Claim;
 use crate::{
     audit::Event,
-    clock::{BootTime, UnixTime},
+    clock::BootTime,
     config::Limits,
+    knock::{Peer, reply::Reply, sealed::ReplyTicket},
     refusal::Refusal,
+    store::replay::ClaimRecord,
 };
 
 /// What a gate starts with.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Settings {
     /// Capacities; all but `grants` can be changed by a reload.
     pub limits: Limits,
@@ -24,14 +27,22 @@ pub struct Settings {
     pub generation: u32,
     /// Generation of the snapshot in force.
     pub snapshot_generation: u64,
-    /// `once` tokens with an earlier `iat`, or none, are refused: the replay memory starts empty. At least the
-    /// start of the controller; later by the leeway for `iat`, where issuers' clocks may run ahead.
-    pub once_since: UnixTime,
+    /// How far the clocks of issuers may run ahead where tokens may be used once.
+    pub once_leeway: Duration,
 }
 
 /// What the shell is to do next.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Debug)]
 pub enum Command {
+    /// Append its records to the replay store. If that succeeds, call [`Gate::claimed`](super::Gate::claimed), else
+    /// [`Gate::claim_failed`](super::Gate::claim_failed): what the knock opens comes out of the gate only then.
+    Claim(Box<Claim>),
+    /// Append to the replay store what knocks do not wait for. If that fails, only a restart knows less.
+    Note(Vec<ClaimRecord>),
+    /// Seal and send a reply.
+    Reply(Box<Answer>),
+    /// Count a knock that did what it asked for without a write.
+    Done(Accepted),
     /// Write a grant. If that fails, call [`Gate::write_failed`](super::Gate::write_failed).
     Write {
         /// Where.
@@ -65,11 +76,54 @@ pub enum FlowsOf {
     Service(ServiceId),
 }
 
-/// A knock that opened something.
+/// A knock that was taken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Accepted {
     /// When the XDP program saw it.
     pub received: BootTime,
-    /// Whether it only renewed what was open already.
-    pub renewed: bool,
+    /// What came of it.
+    pub result: Taken,
 }
+
+/// What came of a knock that was taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Taken {
+    /// Something opened.
+    Granted,
+    /// It only renewed what was open already.
+    Renewed,
+    /// A token that may be used once came again while its grant lives.
+    Repeated,
+    /// It gave something back.
+    Closed,
+}
+
+impl Taken {
+    /// Every one, in the order of their numbers.
+    pub const ALL: [Self; 4] = [Self::Granted, Self::Renewed, Self::Repeated, Self::Closed];
+
+    /// Its name in metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Granted => "granted",
+            Self::Renewed => "renewed",
+            Self::Repeated => "repeated",
+            Self::Closed => "closed",
+        }
+    }
+}
+
+/// A reply, and where it goes.
+#[derive(Debug)]
+pub struct Answer {
+    /// Seals it.
+    pub ticket: ReplyTicket,
+    /// The knock's ends: it goes from its destination to its source.
+    pub peer: Peer,
+    /// What it says.
+    pub reply: Reply,
+    /// The grants that it tells of.
+    pub(super) keys: BTreeSet<GrantKey>,
+}
+

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
     sync::Arc,
 };
 
@@ -17,7 +18,7 @@ use super::{
 use crate::{
     clock::{BootTime, Now},
     refusal::Refusal,
-    token::Principal,
+    token::{Principal, TokenId},
 };
 
 /// A wall clock that is slewed moves by this much now and then; it is not worth rewriting every grant for less.
@@ -42,6 +43,7 @@ pub(super) struct Grants {
     by_holder: BTreeMap<(GrantKey, Arc<Holder>), LeaseId>,
     by_end: BTreeSet<(BootTime, LeaseId)>,
     by_key: BTreeSet<(GrantKey, BootTime, LeaseId)>,
+    by_token: BTreeMap<TokenId, BTreeSet<LeaseId>>,
     /// Leases of each principal, counted by source prefix.
     sources: BTreeMap<Principal, BTreeMap<Addr, usize>>,
     /// What the map holds.
@@ -59,6 +61,7 @@ impl Grants {
             by_holder: BTreeMap::new(),
             by_end: BTreeSet::new(),
             by_key: BTreeSet::new(),
+            by_token: BTreeMap::new(),
             sources: BTreeMap::new(),
             written: BTreeMap::new(),
             read_under: ClockOffset::MAX,
@@ -135,6 +138,9 @@ impl Grants {
         self.by_holder.insert((lease.key, Arc::clone(&lease.holder)), id);
         self.by_end.insert((lease.end, id));
         self.by_key.insert((lease.key, lease.end, id));
+        if let Holder::Token(_, token) = &*lease.holder {
+            self.by_token.entry(token.clone()).or_default().insert(id);
+        }
         if let Some(principal) = principal(&lease) {
             *self.sources.entry(principal.clone()).or_default().entry(*lease.key.source()).or_default() += 1;
         }
@@ -147,6 +153,14 @@ impl Grants {
         self.by_holder.remove(&(lease.key, Arc::clone(&lease.holder)));
         self.by_end.remove(&(lease.end, id));
         self.by_key.remove(&(lease.key, lease.end, id));
+        if let Holder::Token(_, token) = &*lease.holder
+            && let Some(held) = self.by_token.get_mut(token)
+        {
+            held.remove(&id);
+            if held.is_empty() {
+                self.by_token.remove(token);
+            }
+        }
         if let Some(principal) = principal(&lease)
             && let Some(held) = self.sources.get_mut(principal)
         {
@@ -161,6 +175,18 @@ impl Grants {
             }
         }
         Some(lease)
+    }
+
+    /// The leases of a token.
+    pub(super) fn of_token(&self, token: &TokenId) -> impl Iterator<Item = (LeaseId, &Lease)> {
+        let ids = self.by_token.get(token).into_iter().flatten();
+        ids.filter_map(|id| Some((*id, self.leases.get(id)?)))
+    }
+
+    /// Whether a principal holds a lease that a knock from `source` began.
+    pub(super) fn holds_from(&self, principal: &Principal, source: IpAddr) -> bool {
+        self.sources.contains_key(principal)
+            && self.leases.values().any(|lease| lease.source == source && self::principal(lease) == Some(principal))
     }
 
     /// Leases that have ended.
@@ -217,9 +243,13 @@ impl Grants {
         self.latest(key).map(|end| self.write(key, end))
     }
 
-    /// Takes over a lease whose entry is in the map.
-    pub(super) fn adopt(&mut self, lease: Lease) {
-        self.written.insert(lease.key, lease.end);
+    /// Takes over a lease whose entry, with its latest `end`, is in the map.
+    pub(super) fn adopt(&mut self, lease: Lease, end: BootTime) {
+        self.written.insert(lease.key, end);
+        if lease.token.is_some() {
+            // Another controller read its `exp`.
+            self.read_under = ClockOffset::MIN;
+        }
         self.insert(lease);
     }
 

@@ -9,6 +9,8 @@ use serde::Serialize;
 use crate::{
     audit::{Event, Kind},
     clock::{BootTime, Now, UnixTime},
+    knock::Form,
+    store::replay::{ClaimRecord, LeaseId as StoredId, StoredLease},
     token::{Principal, TokenId, VerifiedToken},
     verify::Opening,
 };
@@ -61,6 +63,8 @@ pub(super) struct Lease {
     /// The witness, for holders that have one: its `exp` bounds `end`, and `[[deny]]` rules judge it again.
     pub(super) token: Option<Arc<VerifiedToken>>,
     pub(super) source: IpAddr,
+    /// Form of the knock that began it, or renewed it last; bare for those that no knock began.
+    pub(super) form: Form,
     network: IpNet,
     service: Arc<str>,
 }
@@ -74,14 +78,40 @@ impl Lease {
             end,
             token: None,
             source,
+            form: Form::Bare,
             network: network(opening, source),
             service: Arc::clone(&opening.name),
         }
     }
 
-    pub(super) fn with_token(mut self, token: &Arc<VerifiedToken>) -> Self {
-        self.token = Some(Arc::clone(token));
-        self
+    pub(super) fn with_token(self, token: &Arc<VerifiedToken>, form: Form) -> Self {
+        Self { token: Some(Arc::clone(token)), form, ..self }
+    }
+
+    pub(super) fn service(&self) -> &Arc<str> {
+        &self.service
+    }
+
+    /// What the store knows it by; leases of unknown holders, and of admins, it does not know.
+    pub(super) fn stored_id(&self) -> Option<StoredId> {
+        match &*self.holder {
+            Holder::Token(principal, token) => Some(StoredId {
+                prefix: *self.key.source(),
+                service: self.key.service(),
+                issuer: principal.issuer.clone(),
+                subject: principal.subject.clone(),
+                token: token.clone(),
+            }),
+            Holder::Admin(_) | Holder::Adopted => None,
+        }
+    }
+
+    pub(super) fn record(&self) -> Option<ClaimRecord> {
+        let sealed = match self.form {
+            Form::Bare => false,
+            Form::Sealed => true,
+        };
+        self.stored_id().map(|id| ClaimRecord::Lease(StoredLease { id, end: self.end, source: self.source, sealed }))
     }
 
     pub(super) fn ending(self, end: BootTime) -> Self {

@@ -44,7 +44,7 @@ impl Nonces {
     /// Uses a nonce up.
     ///
     /// # Errors
-    /// [`Refusal::BeforeStart`] where it is not known whether it was used; [`Refusal::Replayed`]; [`Refusal::ReplayFull`].
+    /// [`Refusal::BeforeStart`] where it is not known whether it was used; [`Refusal::KnockReplayed`]; [`Refusal::ReplayFull`].
     /// None of them may be answered: the sender need not be who sealed the knock.
     pub(super) fn claim(&mut self, used: NonceUse, now: Now) -> Result<(), Refusal> {
         self.forget(now.unix);
@@ -52,7 +52,7 @@ impl Nonces {
             return Err(Refusal::BeforeStart);
         }
         if self.seen.contains_key(&(used.time, used.nonce)) {
-            return Err(Refusal::Replayed);
+            return Err(Refusal::KnockReplayed);
         }
         let held = self.groups.get(&used.group).copied().unwrap_or(0);
         if held as u64 >= u64::from(self.per_second) * WINDOW_SECS {

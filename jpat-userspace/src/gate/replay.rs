@@ -1,4 +1,7 @@
-//! Which tokens were used, and from where. Bounded: full refuses new tokens, nothing is forgotten before its `exp`.
+//! Which tokens were used, and from where. Bounded: full refuses new tokens, nothing is forgotten before its time.
+//!
+//! What a bare knock or a `once` token bound stays bound until `exp`. What a sealed knock bound is free again when the
+//! token's last lease has ended, because nobody can send that knock a second time.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -6,11 +9,13 @@ use std::{
     sync::Arc,
 };
 
-use super::clock_offset::ClockOffset;
+use super::{clock_offset::ClockOffset, since::Since};
 use crate::{
     clock::{BootTime, Now, UnixTime},
     config::ReplayMode,
+    knock::Form,
     refusal::Refusal,
+    store::replay::TokenUse,
     token::{TokenId, VerifiedToken},
 };
 
@@ -21,86 +26,187 @@ pub(super) struct Replay {
     by_expiry: BTreeSet<(UnixTime, Arc<TokenId>)>,
     capacity: usize,
     /// `once` tokens issued before may have been used while this memory did not exist yet.
-    once_since: UnixTime,
+    since: Since,
     /// Latest `exp` of a token that was forgotten. After the clock was set back, a token up to here may be valid again,
     /// and whether it was used is not known.
     forgotten: UnixTime,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Use {
     expires: UnixTime,
     /// The clock that read `exp`: later readings never make it later.
     offset: ClockOffset,
+    until_exp: bool,
     v4: Option<Ipv4Addr>,
     v6: Option<Ipv6Addr>,
 }
 
+/// A use that may be made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Permit {
+    /// `exp` in boot time.
+    pub(super) end: BootTime,
+    pub(super) kind: Kind,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Kind {
+    /// What it opens ends as late as it may.
+    Fresh,
+    /// A `once` token whose grant lives, again: it ends no later than that. From the same source nothing is to be done.
+    Repeat { is_same_source: bool },
+}
+
+/// A knock, as far as it matters here.
+#[derive(Clone, Copy)]
+pub(super) struct Attempt<'a> {
+    pub(super) token: &'a VerifiedToken,
+    pub(super) mode: ReplayMode,
+    pub(super) form: Form,
+    pub(super) source: IpAddr,
+    /// Whether the token has a lease, from wherever.
+    pub(super) has_lease: bool,
+}
+
+/// What a claim changed.
+#[derive(Debug)]
+pub(super) struct Claimed {
+    id: Arc<TokenId>,
+    before: Option<Use>,
+    after: Use,
+}
+
+impl Claimed {
+    /// What the store has to know, if it does not know it yet.
+    pub(super) fn record(&self) -> Option<TokenUse> {
+        (self.before != Some(self.after)).then(|| TokenUse {
+            id: TokenId::clone(&self.id),
+            expires: self.after.expires,
+            offset_ns: self.after.offset.nanos(),
+            until_exp: self.after.until_exp,
+            v4: self.after.v4,
+            v6: self.after.v6,
+        })
+    }
+}
+
 impl Replay {
-    pub(super) const fn new(capacity: u32, once_since: UnixTime) -> Self {
-        Self {
-            uses: BTreeMap::new(),
-            by_expiry: BTreeSet::new(),
-            capacity: capacity as usize,
-            once_since,
-            forgotten: UnixTime(0),
+    pub(super) fn new(capacity: u32, since: Since, forgotten: UnixTime, uses: Vec<TokenUse>) -> Self {
+        let capacity = capacity as usize;
+        let mut replay = Self { uses: BTreeMap::new(), by_expiry: BTreeSet::new(), capacity, since, forgotten };
+        for TokenUse { id, expires, offset_ns, until_exp, v4, v6 } in uses {
+            let mut used = Use { expires, offset: ClockOffset::from_nanos(offset_ns), until_exp, v4, v6 };
+            // Two tokens of one id: what either bound is bound.
+            if let Some(other) = replay.uses.get(&id) {
+                used.expires = used.expires.max(other.expires);
+                used.offset = used.offset.max(other.offset);
+                used.until_exp |= other.until_exp;
+                used.v4 = used.v4.or(other.v4);
+                used.v6 = used.v6.or(other.v6);
+            }
+            replay.set(Arc::new(id), Some(used));
         }
+        replay
     }
 
     pub(super) const fn set_capacity(&mut self, capacity: u32) {
         self.capacity = capacity as usize;
     }
 
-    /// Whether the token may be used from `source`, and until when in boot time. Claims nothing: see [`Self::claim`].
+    /// Whether the token may be used, and until when in boot time. Claims nothing: see [`Self::claim`].
     ///
     /// Every repeat of a bare `once` token is [`Refusal::Replayed`]; only a sealed repeat can be told from a replay.
-    pub(super) fn check(
-        &mut self,
-        token: &VerifiedToken,
-        mode: ReplayMode,
-        source: IpAddr,
-        now: Now,
-    ) -> Result<BootTime, Refusal> {
+    pub(super) fn check(&mut self, attempt: Attempt<'_>, now: Now) -> Result<Permit, Refusal> {
+        let Attempt { token, mode, source, has_lease, .. } = attempt;
         self.forget_expired(now.unix);
         if token.expires() <= now.unix.max(self.forgotten) {
             return Err(Refusal::Expired);
         }
         let known = self.uses.get(token.id());
-        match mode {
-            ReplayMode::Once => self.check_once(token, known)?,
-            ReplayMode::Proof | ReplayMode::BindSource => check_source(known, source)?,
-        }
+        let bound = known.filter(|used| used.until_exp || has_lease);
+        let kind = match mode {
+            ReplayMode::Once => self.check_once(attempt, bound, now)?,
+            ReplayMode::BindSource => {
+                check_source(bound, source)?;
+                Kind::Fresh
+            }
+            ReplayMode::Proof => Kind::Fresh,
+        };
         if known.is_none() && self.uses.len() >= self.capacity {
             return Err(Refusal::ReplayFull);
         }
         let offset = ClockOffset::of(now);
-        Ok(known.map_or(offset, |used| used.offset.max(offset)).boot_at(token.expires()))
+        Ok(Permit { end: bound.map_or(offset, |used| used.offset.max(offset)).boot_at(token.expires()), kind })
     }
 
-    fn check_once(&self, token: &VerifiedToken, known: Option<&Use>) -> Result<(), Refusal> {
-        match token.id() {
-            TokenId::Digest(_) => Err(Refusal::NoTokenId),
-            TokenId::Jti(..) if known.is_some() => Err(Refusal::Replayed),
-            TokenId::Jti(..) if token.issued_at().is_none_or(|iat| iat < self.once_since) => Err(Refusal::BeforeStart),
-            TokenId::Jti(..) => Ok(()),
+    fn check_once(&self, attempt: Attempt<'_>, bound: Option<&Use>, now: Now) -> Result<Kind, Refusal> {
+        let Attempt { token, form, source, has_lease, .. } = attempt;
+        if let TokenId::Digest(_) = token.id() {
+            return Err(Refusal::NoTokenId);
+        }
+        match bound {
+            Some(used) if form == Form::Sealed && has_lease && check_source(Some(used), source).is_ok() => {
+                let is_same_source = match source.to_canonical() {
+                    IpAddr::V4(_) => used.v4.is_some(),
+                    IpAddr::V6(_) => used.v6.is_some(),
+                };
+                Ok(Kind::Repeat { is_same_source })
+            }
+            Some(_) => Err(Refusal::Replayed),
+            None if token.issued_at().is_none_or(|iat| self.since.is_before(iat, now)) => Err(Refusal::BeforeStart),
+            None => Ok(Kind::Fresh),
         }
     }
 
     /// Records a use that [`Self::check`] allowed at this very `now`.
-    pub(super) fn claim(&mut self, token: &VerifiedToken, source: IpAddr, now: Now) {
+    pub(super) fn claim(&mut self, attempt: Attempt<'_>, now: Now) -> Claimed {
+        let Attempt { token, mode, form, source, has_lease } = attempt;
         let offset = ClockOffset::of(now);
         let id = Arc::new(token.id().clone());
-        let fresh = Use { expires: token.expires(), offset, v4: None, v6: None };
-        let mut used = self.uses.get(&id).copied().unwrap_or(fresh);
-        self.by_expiry.remove(&(used.expires, Arc::clone(&id)));
-        used.expires = used.expires.max(token.expires());
+        let before = self.uses.get(&id).copied();
+        let fresh = Use { expires: token.expires(), offset, until_exp: false, v4: None, v6: None };
+        let mut used = before.filter(|used| used.until_exp || has_lease).unwrap_or(fresh);
+        used.expires = before.map_or(used.expires, |before| before.expires).max(token.expires());
         used.offset = used.offset.max(offset);
-        match source.to_canonical() {
-            IpAddr::V4(v4) => used.v4 = Some(v4),
-            IpAddr::V6(v6) => used.v6 = Some(v6),
+        used.until_exp |= match (mode, form) {
+            (ReplayMode::Once, _) | (_, Form::Bare) => true,
+            (ReplayMode::BindSource | ReplayMode::Proof, Form::Sealed) => false,
+        };
+        if mode != ReplayMode::Proof {
+            match source.to_canonical() {
+                IpAddr::V4(v4) => used.v4 = Some(v4),
+                IpAddr::V6(v6) => used.v6 = Some(v6),
+            }
         }
-        self.by_expiry.insert((used.expires, Arc::clone(&id)));
-        self.uses.insert(id, used);
+        self.set(Arc::clone(&id), Some(used));
+        Claimed { id, before, after: used }
+    }
+
+    /// Takes a claim back that came to nothing, unless there was another since.
+    pub(super) fn undo(&mut self, claimed: Claimed) {
+        if self.uses.get(&claimed.id) == Some(&claimed.after) {
+            self.set(claimed.id, claimed.before);
+        }
+    }
+
+    /// The token's last lease has ended.
+    pub(super) fn release(&mut self, id: &TokenId) {
+        if let Some((id, used)) = self.uses.get_key_value(id)
+            && !used.until_exp
+        {
+            self.set(Arc::clone(id), None);
+        }
+    }
+
+    fn set(&mut self, id: Arc<TokenId>, used: Option<Use>) {
+        if let Some(old) = self.uses.remove(&id) {
+            self.by_expiry.remove(&(old.expires, Arc::clone(&id)));
+        }
+        if let Some(used) = used {
+            self.by_expiry.insert((used.expires, Arc::clone(&id)));
+            self.uses.insert(id, used);
+        }
     }
 
     fn forget_expired(&mut self, now: UnixTime) {
@@ -116,10 +222,10 @@ impl Replay {
 }
 
 /// One IPv4 and one IPv6 source may hold a token.
-fn check_source(known: Option<&Use>, source: IpAddr) -> Result<(), Refusal> {
+fn check_source(bound: Option<&Use>, source: IpAddr) -> Result<(), Refusal> {
     let is_bound_elsewhere = match source.to_canonical() {
-        IpAddr::V4(v4) => known.and_then(|used| used.v4).is_some_and(|bound| bound != v4),
-        IpAddr::V6(v6) => known.and_then(|used| used.v6).is_some_and(|bound| bound != v6),
+        IpAddr::V4(v4) => bound.and_then(|used| used.v4).is_some_and(|bound| bound != v4),
+        IpAddr::V6(v6) => bound.and_then(|used| used.v6).is_some_and(|bound| bound != v6),
     };
     if is_bound_elsewhere { Err(Refusal::OtherSource) } else { Ok(()) }
 }

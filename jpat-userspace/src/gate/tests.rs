@@ -3,11 +3,19 @@
 mod admin;
 mod ends;
 mod flows;
+mod histories;
 mod model;
 mod replay;
+mod restart;
 mod room;
+mod sealed;
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use jpat_common::grant::{GrantKey, GrantValue};
 use serde_json::json;
@@ -16,8 +24,13 @@ use super::*;
 use crate::{
     clock::UnixTime,
     config::{PrefixWidths, ReplayMode},
+    store::replay::NONCE_RETENTION,
     token::VerifiedToken,
-    verify::{Allowed, Opening},
+    knock::{
+        Form,
+        sealed::{self as codec, ReplyTicket, Verb},
+    },
+    verify::{self, Allowed, Opening, Outcome, Sealed},
 };
 
 const SECOND: u64 = 1_000_000_000;
@@ -42,6 +55,8 @@ const SSH: u32 = 2;
 /// A gate, its clock and the map that its commands drive.
 struct Host {
     gate: Gate,
+    settings: Settings,
+    disk: Disk,
     now: Now,
     usable: usize,
     generation: u32,
@@ -49,7 +64,10 @@ struct Host {
     /// Flows in the data path.
     flows: BTreeMap<GrantKey, usize>,
     accepted: Vec<Accepted>,
+    replies: Vec<reply::Outcome>,
     refused: Vec<Refusal>,
+    /// What the map does not take.
+    full_map: Option<GrantKey>,
     events: Vec<Event>,
 }
 
@@ -66,17 +84,21 @@ impl Host {
             max_ttl: MAX_TTL,
             generation: 7,
             snapshot_generation: SNAPSHOT,
-            once_since: now.unix,
+            once_leeway: Duration::ZERO,
         };
         Self {
-            gate: Gate::new(settings, now),
+            gate: Gate::new(settings.clone(), Recovered::nothing(now), now),
+            settings,
+            disk: Disk { is_full: false, known: Recovered::nothing(now) },
             now,
             usable: usable as usize,
             generation: 7,
             map: BTreeMap::new(),
             flows: BTreeMap::new(),
             accepted: Vec::new(),
+            replies: Vec::new(),
             refused: Vec::new(),
+            full_map: None,
             events: Vec::new(),
         }
     }
@@ -132,15 +154,50 @@ impl Host {
 
     fn admit(&mut self, source: &str) -> Option<Job> {
         let datagram = datagram(source, b"a.b.c", self.now);
-        let job = self.gate.admit(&datagram, self.now);
+        self.gate.admit(&datagram, self.now);
         self.run();
-        job
+        self.gate.next_job()
+    }
+
+    /// Sends a sealed knock that a worker found good, and tells what became of it.
+    fn sealed(&mut self, knock: &SealedKnock, source: &str) -> Result<Taken, Refusal> {
+        let before = (self.refused.len(), self.accepted.len());
+        self.send(knock, source);
+        match (&self.refused[before.0..], &self.accepted[before.1..]) {
+            ([], [accepted]) => Ok(accepted.result),
+            ([refusal], []) => Err(*refusal),
+            other => panic!("one knock, one result: {other:?}"),
+        }
+    }
+
+    /// What a worker and the gate do with a sealed knock.
+    fn send(&mut self, knock: &SealedKnock, source: &str) {
+        let datagram = Received { form: Form::Sealed, group: knock.group, ..datagram(source, &HEADER, self.now) };
+        self.gate.admit(&datagram, self.now);
+        let job = self.gate.next_job().unwrap();
+        let judged = knock.judged(self.now);
+        assert_eq!(self.gate.conclude(job, SNAPSHOT, judged, self.now).map(|job| job.id), None);
+        self.run();
+    }
+
+    /// The controller is killed, and another takes over what is in the map.
+    fn restart(&mut self, recovered: Recovered) {
+        self.gate = Gate::new(self.settings.clone(), recovered, self.now);
+        let entries = self.map.iter().map(|(key, value)| (*key, *value)).collect();
+        self.gate.adopt(entries, &[web(30), ssh(30)], self.now);
+        self.run();
+    }
+
+    /// As [`Self::restart`], over the same store.
+    fn restart_with_store(&mut self) {
+        self.restart(self.disk.known.clone());
     }
 
     /// Executes every command, as the shell does.
     fn run(&mut self) {
         while let Some(command) = self.gate.next_command() {
             match command {
+                Command::Write { key, .. } if self.full_map == Some(key) => self.gate.write_failed(key, self.now),
                 Command::Write { key, value, knock } => {
                     assert_eq!(value.generation(), self.generation);
                     self.map.insert(key, value);
@@ -155,6 +212,18 @@ impl Host {
                     self.generation = generation;
                     self.flows.clear();
                 }
+                Command::Claim(claim) => {
+                    if self.disk.append(claim.records()) {
+                        self.gate.claimed(*claim, self.now);
+                    } else {
+                        self.gate.claim_failed(*claim, self.now);
+                    }
+                }
+                Command::Note(records) => {
+                    self.disk.append(&records);
+                }
+                Command::Reply(answer) => self.replies.push(answer.reply.outcome),
+                Command::Done(accepted) => self.accepted.push(accepted),
                 Command::Refused(refusal) => self.refused.push(refusal),
                 Command::Audit(event) => self.events.push(*event),
             }
@@ -179,13 +248,119 @@ impl Host {
     }
 }
 
+/// A sealed knock, captured and as good as sent again.
+#[derive(Clone, Debug)]
+struct SealedKnock {
+    token: Arc<VerifiedToken>,
+    mode: ReplayMode,
+    nonce: u64,
+    time: UnixTime,
+    group: u32,
+    verb: Verb,
+    wanted: Option<Vec<String>>,
+    openings: Vec<Opening>,
+}
+
+impl SealedKnock {
+    /// A knock that opens `web` under `bind-source`.
+    fn new(nonce: u64, token: &Arc<VerifiedToken>, now: Now) -> Self {
+        let (token, mode) = (Arc::clone(token), ReplayMode::BindSource);
+        let openings = vec![web(30)];
+        Self { token, mode, nonce, time: now.unix, group: 1, verb: Verb::Open, wanted: None, openings }
+    }
+
+    /// What a worker says.
+    fn judged(&self, now: Now) -> Judged {
+        let who = Who { principal: self.token.principal().clone(), token: self.token.id().clone() };
+        let denied = |refusal| {
+            Outcome::Denied(Denied { refusal, issuer: Some("corp".to_owned()), who: Some(who.clone()), rule: None })
+        };
+        let skew = Duration::from_nanos(self.time.0.abs_diff(now.unix.0));
+        let (outcome, accepted) = match self.verb {
+            _ if self.token.expires() <= now.unix => (denied(Refusal::Expired), false),
+            _ if self.token.issued_at() > Some(now.unix) => (denied(Refusal::IssuedInFuture), false),
+            _ if skew > verify::CLOCK_WINDOW => (denied(Refusal::ClockSkew), true),
+            Verb::Close => (allowed(&self.token, self.mode, &[]), true),
+            Verb::Open | Verb::Renew => (allowed(&self.token, self.mode, &self.openings), true),
+        };
+        let mut nonce = [0; 16];
+        nonce[..8].copy_from_slice(&self.nonce.to_be_bytes());
+        let (verb, wanted, time) = (self.verb, self.wanted.clone(), self.time);
+        let sealed = Sealed { ticket: Some(TICKET.clone()), nonce, time, verb, wanted, accepted };
+        Judged { outcome, sealed: Some(Box::new(sealed)) }
+    }
+}
+
+/// The header of a sealed knock, and no more than its length.
+const HEADER: [u8; 128] = {
+    let mut bytes = [0; 128];
+    (bytes[0], bytes[1], bytes[2], bytes[3], bytes[4], bytes[5]) = (b'J', b'P', b'A', b'T', 1, 1);
+    bytes
+};
+
+/// Any ticket: the gate never looks into one.
+static TICKET: LazyLock<ReplyTicket> = LazyLock::new(|| {
+    let key = codec::ServerKey::generate().unwrap();
+    let knock_key = codec::KnockKey::new(1, [7; 32]);
+    let target = codec::Target { server: "web-1".to_owned(), public: key.public(), knock_key };
+    let token = format!("{0}.{0}.{0}", "e30A".repeat(20));
+    let request = codec::Request { verb: Verb::Open, token: &token, services: &[], address: None, proof: None };
+    codec::seal(&request, &target, UnixTime::from_secs(START)).unwrap().1
+});
+
+/// What the store keeps, and what it recovers.
+#[derive(Clone)]
+struct Disk {
+    is_full: bool,
+    known: Recovered,
+}
+
+impl Disk {
+    fn append(&mut self, records: &[ClaimRecord]) -> bool {
+        if self.is_full {
+            return false;
+        }
+        let Recovered { nonces, uses, tokens, leases, .. } = &mut self.known;
+        for record in records {
+            match record {
+                ClaimRecord::Nonce(used) => nonces.push(*used),
+                ClaimRecord::Use(used) => {
+                    uses.retain(|old| (&old.id, old.expires) != (&used.id, used.expires));
+                    uses.push(used.clone());
+                }
+                ClaimRecord::Token(token) => tokens.push(Arc::clone(token)),
+                ClaimRecord::Lease(lease) => {
+                    leases.retain(|old| old.id != lease.id);
+                    leases.push(lease.clone());
+                }
+                ClaimRecord::LeaseOver(id) => leases.retain(|old| old.id != *id),
+            }
+        }
+        true
+    }
+}
+
+impl Disk {
+    /// As the store does it.
+    fn compact(&mut self, now: Now) {
+        let known = &mut self.known;
+        for used in known.nonces.extract_if(.., |used| used.time.after(NONCE_RETENTION) <= now.unix) {
+            known.forgotten_knock = known.forgotten_knock.max(used.time);
+        }
+        for used in known.uses.extract_if(.., |used| used.expires <= now.unix) {
+            known.forgotten_token = known.forgotten_token.max(used.expires);
+        }
+        known.leases.retain(|lease| lease.end > now.boot);
+    }
+}
+
 fn ip(source: &str) -> IpAddr {
     source.parse().unwrap()
 }
 
 fn datagram(source: &str, bytes: &[u8], now: Now) -> Received {
     Received {
-        form: crate::knock::Form::Bare,
+        form: Form::Bare,
         group: 0,
         bytes: bytes.to_vec(),
         source: (ip(source), 4_000).into(),

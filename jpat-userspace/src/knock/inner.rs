@@ -211,8 +211,8 @@ pub(super) fn may_be_wanted(names: &[&str]) -> bool {
 }
 
 fn is_service(name: &str) -> bool {
-    let known = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    (1..=MAX_NAME).contains(&name.len()) && name.bytes().all(known)
+    let known = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    (1..=MAX_NAME).contains(&name.len()) && name.bytes().all(known) && !name.starts_with('.')
 }
 
 /// Whether a text may be a server id: 1 to 64 bytes of printable ASCII without spaces.

@@ -60,7 +60,7 @@ pub enum SealError {
     #[error("the server id {0:?} is not 1 to 64 printable ASCII characters without spaces")]
     BadServerId(String),
     /// Not 1 to 16 names, or a name with other characters.
-    #[error("1 to 16 different services can be named, each with 1 to 64 of a-z, 0-9 and '-'")]
+    #[error("1 to 16 different services can be named, each with 1 to 64 letters, digits, '.', '_' or '-'")]
     BadServices,
     /// The clock stands before 1970 or after the year 10889.
     #[error("the clock of this machine cannot be written into a knock")]

@@ -29,7 +29,7 @@ pub(super) fn context<'v>(token: &'v VerifiedToken, source: IpAddr, form: Form, 
     context.add_variable_as_val("issuer", Box::new(CelString::from(token.principal().issuer.as_str())));
     context.add_variable_as_val("source", Box::new(CelString::from(source.to_canonical().to_string())));
     context.add_variable_as_val("now", Box::new(timestamp(now)));
-    context.add_variable_as_val("knock", knock(form));
+    context.add_variable_as_val("knock", knock(form, token));
     context
 }
 
@@ -61,11 +61,12 @@ fn value<'v>(json: &'v Json) -> Box<dyn Val + 'v> {
     }
 }
 
-fn knock(form: Form) -> Box<dyn Val> {
+/// The verifier takes no sealed token with a `cnf` that has no good proof.
+fn knock(form: Form, token: &VerifiedToken) -> Box<dyn Val> {
+    let has_proof = form == Form::Sealed && token.claims().get("cnf").is_some();
     let members: [(_, Box<dyn Val>); 2] = [
         ("form", Box::new(CelString::from(form.as_str()))),
-        // No form of this version carries a proof of possession.
-        ("proof", Box::new(CelBool::from(false))),
+        ("proof", Box::new(CelBool::from(has_proof))),
     ];
     Box::new(CelMap::from(
         members.map(|(name, member)| (CelMapKey::from(name), member)).into_iter().collect::<HashMap<_, _>>(),

@@ -113,7 +113,7 @@ fn deny_comes_before_every_allow() {
     let ask = |sub: &str| {
         let token = VerifiedToken::for_tests("corp", json!({ "sub": sub }));
         let verdict = policy.evaluate(&token, source(), Form::Bare, NOW);
-        let revoked = policy.denies(&token, source(), NOW).map(str::to_owned);
+        let revoked = policy.denies(&token, source(), Form::Bare, NOW).map(str::to_owned);
         (verdict.map(|o| o.iter().map(|o| (o.service, o.name.to_string())).collect::<Vec<_>>()), revoked)
     };
     assert_eq!(ask("z").0.unwrap(), [(1, "a".to_owned()), (2, "b".to_owned())]);
@@ -135,7 +135,7 @@ fn a_deny_rule_that_fails_denies() {
         let token = VerifiedToken::for_tests("corp", json!({"sub": "me"}));
         let (verdict, results) = policy.examine(&token, source(), Form::Bare, NOW);
         assert_eq!(verdict.unwrap_err().refusal, Refusal::DenyRule, "{when}");
-        assert_eq!(policy.denies(&token, source(), NOW), Some("d"), "{when}");
+        assert_eq!(policy.denies(&token, source(), Form::Bare, NOW), Some("d"), "{when}");
         assert!(matches!(&results[0].outcome, RuleOutcome::Error(text) if !text.contains('\n')), "{results:?}");
         assert_eq!(results[1].outcome, RuleOutcome::True);
     }

@@ -13,24 +13,41 @@ use crate::{
     clock::{Now, UnixTime},
     config::{Config, Issuer, ReplayMode},
     keyring::KeyRing,
-    knock::{Form, MAX_PAYLOAD, sealed},
+    knock::{Form, MAX_PAYLOAD, proof::Proof, sealed},
     refusal::Refusal,
     verify::{Denied, Record, Who},
 };
+
+/// How a token came.
+#[derive(Clone, Copy, Debug)]
+pub struct Presented<'p> {
+    /// In which form.
+    pub form: Form,
+    /// The proof that came with it.
+    pub proof: Option<&'p Proof>,
+}
+
+impl From<Form> for Presented<'_> {
+    fn from(form: Form) -> Self {
+        Self { form, proof: None }
+    }
+}
 
 /// Verifies one token; says also whose it is.
 ///
 /// # Errors
 /// [`Denied`] with the first refusal. Its `who` is set once the signature verified.
 #[expect(clippy::result_large_err, reason = "made once a knock, and moved on as it is")]
-pub fn verify<'c>(
+pub fn verify<'c, 'p>(
     token: &str,
-    form: Form,
+    presented: impl Into<Presented<'p>>,
     config: &'c Config,
     keys: &KeyRing,
     now: Now,
     record: &mut impl Record,
 ) -> Result<(VerifiedToken, &'c Issuer), Denied> {
+    let presented = presented.into();
+    let form = presented.form;
     let stranger = |issuer: Option<&Issuer>| {
         let issuer = issuer.map(|issuer| issuer.name.clone());
         move |refusal| Denied { refusal, issuer, who: None, rule: None }
@@ -44,7 +61,7 @@ pub fn verify<'c>(
         Some(jti) => TokenId::Jti(issuer.name.clone(), jti.clone()),
         None => TokenId::Digest(sha256(parts.signing_input)),
     };
-    match accept(&claims, form, issuer, now.unix, record) {
+    match accept(&claims, presented, issuer, now.unix, record) {
         Ok(expires) => {
             let header = json!({ "alg": header.alg, "kid": header.kid, "typ": header.typ });
             let (issued_at, claims) = (claims.iat, claims.all.into());
@@ -130,7 +147,7 @@ fn typ_allowed(header: &Header, issuer: &Issuer) -> bool {
 /// What the claims must say; returns `exp`.
 fn accept(
     claims: &Claims,
-    form: Form,
+    presented: Presented<'_>,
     issuer: &Issuer,
     now: UnixTime,
     record: &mut impl Record,
@@ -161,11 +178,7 @@ fn accept(
     let short = if lifetime <= issuer.max_lifetime { Ok(()) } else { Err(Refusal::LifetimeTooLong) };
     record.step("max_lifetime", short, |_| format!("{lifetime:?}, at most {:?}", issuer.max_lifetime))?;
 
-    let proved = match form {
-        Form::Bare if claims.all.contains_key("cnf") => Err(Refusal::ConfirmationMissing),
-        Form::Bare | Form::Sealed => Ok(()),
-    };
-    record.step("cnf", proved, |_| claims.all.get("cnf").map_or("absent".to_owned(), ToString::to_string))?;
+    record.step("cnf", confirm(claims, presented, issuer), |_| claims.all.get("cnf").map_or("absent".to_owned(), ToString::to_string))?;
 
     let identified = match issuer.replay {
         ReplayMode::Once if claims.jti.is_none() => Err(Refusal::NoTokenId),
@@ -173,6 +186,20 @@ fn accept(
     };
     record.step("jti", identified, |_| format!("{}, replay {:?}", shown(&claims.jti), issuer.replay.as_str()))?;
     Ok(exp)
+}
+
+/// A token that is bound to a key needs a proof of it, which only a sealed knock has; `replay = "proof"` asks for both.
+fn confirm(claims: &Claims, presented: Presented<'_>, issuer: &Issuer) -> Result<(), Refusal> {
+    match (presented.form, claims.all.get("cnf"), presented.proof) {
+        (Form::Bare, Some(_), _) => Err(Refusal::ConfirmationMissing),
+        (Form::Sealed, Some(cnf), Some(proof)) => proof.verify(cnf),
+        (Form::Sealed, Some(_), None) => Err(Refusal::ProofMissing),
+        (Form::Bare | Form::Sealed, None, Some(_)) => Err(Refusal::BadProof),
+        (Form::Bare | Form::Sealed, None, None) => match issuer.replay {
+            ReplayMode::Proof => Err(Refusal::NoConfirmation),
+            ReplayMode::Once | ReplayMode::BindSource => Ok(()),
+        },
+    }
 }
 
 /// Debug form, because it is the token's text and may hold anything.

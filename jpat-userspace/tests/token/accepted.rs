@@ -73,6 +73,7 @@ fn a_knock_opens_what_the_policy_says() {
     let ids: BTreeMap<String, u32> = [("listings".to_owned(), 7)].into();
     let snapshot = Snapshot {
         generation: 1,
+        server: None,
         policy: Arc::new(Policy::compile(&bench.config, &ids).unwrap()),
         config: Arc::new(bench.config.clone()),
         keys: Arc::new(bench.ring.clone()),

@@ -15,7 +15,7 @@ use jpat_common::{
     map_name,
 };
 use jpat_tests::{
-    earlier::{self, Earlier},
+    earlier::{self, Earlier, Layout},
     wait,
 };
 use libtest_mimic::Trial;
@@ -43,7 +43,7 @@ enum Died {
     WhileUnpinning,
 }
 
-pub(super) fn trials() -> Vec<Trial> {
+pub(super) fn trials(layout: Layout) -> Vec<Trial> {
     let states = [
         (Died::BeforeAnything, "before_anything"),
         (Died::WhilePinningMaps, "while_pinning_maps"),
@@ -54,23 +54,25 @@ pub(super) fn trials() -> Vec<Trial> {
         (Died::BeforeUnpinning, "before_the_old_maps_were_unpinned"),
         (Died::WhileUnpinning, "while_the_old_maps_were_unpinned"),
     ];
-    let named = |(died, name)| {
-        trial(format!("p4_an_upgrade_that_died_{name}_is_finished"), move |stage| interrupted(stage, died))
+    let named = |(died, name): (Died, &str)| {
+        trial(&format!("p4_an_upgrade_that_died_{name}_is_finished"), layout, move |stage, layout| {
+            interrupted(stage, layout, died)
+        })
     };
     states.into_iter().map(named).collect()
 }
 
-fn interrupted(stage: &mut Stage, died: Died) -> Result<()> {
+fn interrupted(stage: &mut Stage, layout: Layout, died: Died) -> Result<()> {
     stage.net.host.ip("link add name eth1 type veth peer name eth1p\nlink set eth1 up\nlink set eth1p up")?;
     let text = fs::read_to_string(stage.path("jpat.toml"))?;
     fs::write(stage.path("jpat.toml"), text.replace("[\"eth0\"]", "[\"eth0\", \"eth1\"]"))?;
     stage.start(&[])?;
     let traffic = Traffic::start(stage)?;
     stage.end(Signal::SIGKILL)?;
-    make(stage, died).context("making the state")?;
+    make(stage, layout, died).context("making the state")?;
     for start in ["the start from it", "the start after that"] {
         stage.start(&[]).context(start)?;
-        is_upgraded(stage).context(start)?;
+        is_upgraded(stage, layout).context(start)?;
         ensure!(earlier::links(&earlier::now(&stage.pins))?.len() == 2, "a link is missing");
         let grants = stage.admin_ok(&["grants", "list"])?;
         ensure!(!grants.contains(&NOBODY.to_string()), "{start}: a grant of what is not in force: {grants}");
@@ -80,12 +82,14 @@ fn interrupted(stage: &mut Stage, died: Died) -> Result<()> {
 }
 
 /// From an upgrade that is done, back to where it `died`.
-fn make(stage: &Stage, died: Died) -> Result<()> {
-    let (new, old) = (earlier::now(&stage.pins), earlier::before(&stage.pins));
+fn make(stage: &Stage, layout: Layout, died: Died) -> Result<()> {
+    let (new, old) = (earlier::now(&stage.pins), layout.before(&stage.pins));
     let links = earlier::links(&new)?;
-    let mut program = Earlier::from(&new, &PORTS)?;
+    let mut program = Earlier::from(layout, &new, &PORTS)?;
     program.pin(&old)?;
     let back = |link: &PathBuf| fs::rename(link, old.join(link.file_name().unwrap_or_default()));
+    // Layout 2 has the very map of grants.
+    let add = |dir: &Path| if layout == Layout::V1 { add_grant(dir) } else { Ok(()) };
     match died {
         Died::BeforeAnything => {
             links.iter().try_for_each(|link| program.take(link))?;
@@ -95,30 +99,30 @@ fn make(stage: &Stage, died: Died) -> Result<()> {
         Died::WhilePinningMaps => {
             links.iter().try_for_each(|link| program.take(link))?;
             links.iter().try_for_each(back)?;
-            add_grant(&new)?;
+            add(&new)?;
             map_name::PINNED.iter().skip(4).try_for_each(|name| fs::remove_file(new.join(name)))?;
         }
         Died::BeforeTheFirstLink => {
             links.iter().try_for_each(|link| program.take(link))?;
             links.iter().try_for_each(back)?;
-            add_grant(&new)?;
+            add(&new)?;
         }
         Died::BetweenLinks => {
             links.iter().try_for_each(|link| program.take(link))?;
             links.iter().skip(1).try_for_each(back)?;
-            add_grant(&old)?;
+            add(&old)?;
         }
         Died::BeforeTheFirstProgram => {
             links.iter().try_for_each(|link| program.take(link))?;
-            add_grant(&old)?;
+            add(&old)?;
         }
         Died::BetweenPrograms => {
             links.iter().skip(1).try_for_each(|link| program.take(link))?;
-            add_grant(&old)?;
+            add(&old)?;
         }
-        Died::BeforeUnpinning => add_grant(&old)?,
+        Died::BeforeUnpinning => add(&old)?,
         Died::WhileUnpinning => {
-            earlier::MAPS.iter().take(3).try_for_each(|name| fs::remove_file(old.join(name)))?;
+            layout.maps().iter().take(3).try_for_each(|name| fs::remove_file(old.join(name)))?;
         }
     }
     Ok(())

@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use anyhow::{Context, Result, ensure};
 use jpat_tests::{
-    earlier,
+    earlier::{self, Layout},
     network::{Family, Member},
     probe::Port,
     process::Process,
@@ -19,11 +19,14 @@ use crate::{
     trial,
 };
 
+pub(super) fn trials_from(layout: Layout) -> Vec<Trial> {
+    vec![super::trial("p4_damaged_pins_of_an_older_version_are_refused", layout, damaged_older)]
+}
+
 pub(super) fn trials() -> Vec<Trial> {
     vec![
         trial::on("p4_pins_of_a_newer_version_are_refused", traffic::config, newer),
         trial::on("p4_pins_of_an_unknown_version_are_refused", traffic::config, unknown),
-        super::trial("p4_damaged_pins_of_an_older_version_are_refused", damaged_older),
         trial::on("p4_damaged_pins_are_refused", traffic::config, damaged),
         trial::on("p4_a_program_that_cannot_be_loaded_leaves_the_old_one_at_work", traffic::config, no_privilege),
         trial::on("p4_a_link_that_cannot_be_taken_over_leaves_the_old_rules_in_force", traffic::config, broken_link),
@@ -32,9 +35,9 @@ pub(super) fn trials() -> Vec<Trial> {
 
 fn newer(stage: &mut Stage) -> Result<()> {
     with_traffic(stage, |stage| {
-        let (now, newer) = (earlier::now(&stage.pins), stage.pins.join("abi3"));
+        let (now, newer) = (earlier::now(&stage.pins), stage.pins.join("abi4"));
         fs::rename(&now, &newer)?;
-        refused(stage, &["of a newer version of JPAT (layout 3; this one has 2)", "remedy: run that version"])?;
+        refused(stage, &["of a newer version of JPAT (layout 4; this one has 3)", "remedy: run that version"])?;
         ensure!(!now.exists(), "something was pinned beside it");
         Ok(fs::rename(&newer, &now)?)
     })
@@ -49,10 +52,10 @@ fn unknown(stage: &mut Stage) -> Result<()> {
     })
 }
 
-fn damaged_older(stage: &mut Stage) -> Result<()> {
+fn damaged_older(stage: &mut Stage, layout: Layout) -> Result<()> {
     with_traffic(stage, |stage| {
-        earlier::go_back(&stage.pins, &PORTS)?;
-        let old = earlier::before(&stage.pins);
+        layout.go_back(&stage.pins, &PORTS)?;
+        let old = layout.before(&stage.pins);
         without(stage, &old.join("COUNTERS"), |stage| refused(stage, &["COUNTERS", "missing", "remedy:"]))?;
         without(stage, &old.join("SERVICES"), |stage| {
             // Its place is taken by another map.

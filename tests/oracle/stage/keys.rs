@@ -40,7 +40,7 @@ pub(super) fn gate(dice: &mut Dice, now_ns: u64, [bare_room, sealed_room]: [usiz
 fn budget(dice: &mut Dice, now_ns: u64) -> Budget {
     let (cost_ns, knocks) = match dice.below(10) {
         0..2 => (0, 1_000_000),
-        2..4 => (COST_NS, dice.below(40) as u64),
+        2..4 => (COST_NS, dice.below(12) as u64),
         // As much as there can be.
         4 => return Budget { cost_ns: 1, most_ns: u64::MAX, taken_ns: 0, at_ns: now_ns },
         _ => (COST_NS, 1_000_000),

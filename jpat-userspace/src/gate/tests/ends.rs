@@ -82,7 +82,7 @@ fn p3_small_corrections_of_the_clock_do_not_rewrite_the_map() {
     host.bound(&token("alice", "1", 60), HERE, &[web(600)]).unwrap();
     host.now.unix.0 += 9_000_000;
     host.gate.handle_timeout(host.now);
-    assert_eq!(host.gate.next_command(), None);
+    assert!(host.gate.next_command().is_none());
     host.now.unix.0 += 2_000_000;
     host.gate.handle_timeout(host.now);
     assert!(matches!(host.gate.next_command(), Some(Command::Write { knock: None, .. })));
@@ -117,5 +117,5 @@ fn p3_a_renewal_lengthens_up_to_exp_and_never_shortens() {
     host.bound(&token, HERE, &[web(30)]).unwrap();
     assert_eq!(host.open(HERE, &web(0)), 25);
     assert_eq!(host.story(), ["Granted -", "Renewed -", "Renewed -", "Renewed -"]);
-    assert_eq!(host.accepted.iter().map(|accepted| accepted.renewed).collect::<Vec<_>>(), [false, true, true, true]);
+    assert_eq!(host.accepted.iter().map(|accepted| accepted.result == Taken::Renewed).collect::<Vec<_>>(), [false, true, true, true]);
 }

@@ -129,7 +129,7 @@ fn p3_a_new_deny_rule_ends_the_flows_of_whom_it_matches_also_after_their_grant_e
     host.connect(NAT, &web(0), 1);
     host.connect(NAT, &ssh(0), 1);
     host.story();
-    let denied = |token: &VerifiedToken, source: IpAddr| {
+    let denied = |token: &VerifiedToken, source: IpAddr, _| {
         assert_eq!(source, if token.principal().subject == "alice" { ip(HOME) } else { ip(NAT) });
         (token.principal().subject == "alice").then(|| "left".to_owned())
     };
@@ -147,7 +147,7 @@ fn p3_a_changed_service_ends_its_flows_and_no_others() {
     host.connect(NAT, &web(0), 1);
     host.connect(NAT, &ssh(0), 1);
     host.story();
-    host.gate.reload(2, LIMITS, &BTreeSet::from([WEB]), &|_, _| None, host.now);
+    host.gate.reload(2, LIMITS, &BTreeSet::from([WEB]), &|_, _, _| None, host.now);
     host.run();
     assert_eq!((host.flows(HOME, &web(0)), host.flows(NAT, &web(0)), host.flows(NAT, &ssh(0))), (0, 0, 1));
     assert_eq!(host.story(), ["Revoked service_changed"; 2], "bob's grant, and alice's that had ended");

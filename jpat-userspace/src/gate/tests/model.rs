@@ -88,6 +88,10 @@ impl Model {
             {
                 return Err(Refusal::OtherSource);
             }
+            // The clock was set forward: it may have been used before the start by what the clock says now.
+            (ReplayMode::Once, None) if token.issued_at().unwrap() < now.unix_at(BootTime(50 * SECOND)) => {
+                return Err(Refusal::BeforeStart);
+            }
             (_, None) if self.uses.len() >= LIMITS.replay_entries as usize => return Err(Refusal::ReplayFull),
             (ReplayMode::Once | ReplayMode::Proof | ReplayMode::BindSource, _) => {}
         }
@@ -199,7 +203,7 @@ fn play(host: &mut Host, model: &mut Model, step: Step) -> Result<(), TestCaseEr
         Step::Reload { service, deny } => {
             model.settle(host.now);
             model.leases.retain(|lease| lease.key.service() != service && lease.sub.as_deref() != Some(deny));
-            let denied = |token: &VerifiedToken, _| (token.principal().subject == deny).then(|| "rule".to_owned());
+            let denied = |token: &VerifiedToken, _, _| (token.principal().subject == deny).then(|| "rule".to_owned());
             host.gate.reload(SNAPSHOT, LIMITS, &BTreeSet::from([service]), &denied, host.now);
         }
     }

@@ -24,7 +24,7 @@ proptest! {
         if let Ok(guarded) = guarded {
             let opens = guarded.evaluate(&token, source(), Form::Bare, NOW).is_ok();
             prop_assert_eq!(opens, results[0].outcome == RuleOutcome::False, "{}", rule);
-            prop_assert_eq!(opens, guarded.denies(&token, source(), NOW).is_none());
+            prop_assert_eq!(opens, guarded.denies(&token, source(), Form::Bare, NOW).is_none());
         }
     }
 }

@@ -79,4 +79,6 @@ pub struct StoredLease {
     pub end: BootTime,
     /// Address that knocked.
     pub source: IpAddr,
+    /// Whether the knock was sealed.
+    pub sealed: bool,
 }

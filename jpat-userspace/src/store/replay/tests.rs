@@ -198,7 +198,7 @@ fn token_use(jti: &str, exp: u64) -> TokenUse {
 fn lease(jti: &str, end: u64) -> StoredLease {
     let (issuer, subject) = ("corp".to_owned(), "alice".to_owned());
     let id = LeaseId { prefix: [3; 16], service: 2, issuer, subject, token: token(jti).id().clone() };
-    StoredLease { id, end: BootTime(end * SECOND), source: "192.0.2.7".parse().unwrap() }
+    StoredLease { id, end: BootTime(end * SECOND), source: "192.0.2.7".parse().unwrap(), sealed: true }
 }
 
 fn token(jti: &str) -> Arc<VerifiedToken> {

@@ -1,0 +1,122 @@
+//! A controller that was killed, and the next over the same map: with its store, without, after another boot.
+
+use super::*;
+use crate::clock::BootTime;
+
+const HERE: &str = "192.0.2.7";
+const THERE: &str = "192.0.2.8";
+
+#[test]
+fn p6_after_a_restart_with_the_store_everything_is_as_it_was() {
+    let mut host = Host::new();
+    let (bound, once, open) = (token("alice", "1", 600), token("alice", "2", 600), token("bob", "3", 600));
+    host.bound(&bound, HERE, &[web(30)]).unwrap();
+    let once = SealedKnock { mode: ReplayMode::Once, ..SealedKnock::new(1, &once, host.now) };
+    host.sealed(&once, HERE).unwrap();
+    host.sealed(&SealedKnock::new(2, &open, host.now), HERE).unwrap();
+    host.sleep(5);
+    host.restart_with_store();
+    assert_eq!(host.sealed(&once, HERE), Err(Refusal::KnockReplayed));
+    assert_eq!(host.sealed(&SealedKnock { nonce: 3, ..once.clone() }, THERE), Err(Refusal::Replayed));
+    assert_eq!(host.sealed(&SealedKnock { nonce: 4, ..once.clone() }, HERE), Ok(Taken::Repeated), "its grant lives");
+    assert_eq!(host.bound(&bound, THERE, &[web(30)]), Err(Refusal::OtherSource));
+    assert_eq!(host.sealed(&SealedKnock::new(5, &open, host.now), THERE), Err(Refusal::OtherSource));
+    host.sleep(30);
+    host.restart_with_store();
+    assert_eq!(host.sealed(&SealedKnock { nonce: 6, time: host.now.unix, ..once }, HERE), Err(Refusal::Replayed));
+    assert_eq!(host.sealed(&SealedKnock::new(7, &open, host.now), THERE), Ok(Taken::Granted), "nothing binds it any more");
+}
+
+#[test]
+fn p6_without_the_store_nothing_dated_before_the_start_is_accepted_or_answered() {
+    let mut host = Host::new();
+    let captured = SealedKnock::new(1, &token("alice", "1", 600), host.now);
+    host.sealed(&captured, HERE).unwrap();
+    let replies = host.replies.len();
+    host.sleep(5);
+    host.restart(Recovered::nothing(host.now));
+    let unseen = SealedKnock { nonce: 2, ..captured.clone() };
+    for knock in [&captured, &unseen] {
+        assert_eq!(host.sealed(knock, HERE), Err(Refusal::BeforeStart));
+        host.step(3_600);
+        assert_eq!(host.sealed(knock, HERE), Err(Refusal::BeforeStart));
+        host.step(-3_600);
+    }
+    assert_eq!(host.replies.len(), replies);
+    assert_eq!(host.once(&token("alice", "2", 600), HERE), Err(Refusal::BeforeStart));
+    assert_eq!(host.sealed(&SealedKnock::new(3, &token("alice", "3", 600), host.now), HERE), Ok(Taken::Granted));
+}
+
+#[test]
+fn p6_after_another_boot_what_is_dated_before_it_is_refused() {
+    let mut host = Host::new();
+    host.sleep(1_000);
+    let captured = SealedKnock::new(1, &token("alice", "1", 9_000), host.now);
+    // The host crashed 5 seconds ago, and the last of the store was lost.
+    host.map.clear();
+    host.sleep(5);
+    host.now.boot = BootTime(4 * SECOND);
+    host.restart(Recovered { floor: UnixTime::from_secs(START), origin: BootTime(0), ..Recovered::default() });
+    assert_eq!(host.sealed(&captured, HERE), Err(Refusal::BeforeStart));
+    assert_eq!(host.once(&token("alice", "2", 9_000), HERE), Err(Refusal::BeforeStart));
+    assert_eq!(host.sealed(&SealedKnock::new(2, &token("alice", "1", 9_000), host.now), HERE), Ok(Taken::Granted));
+}
+
+#[test]
+fn a_restart_knows_whose_grants_they_are() {
+    let mut host = Host::with(Limits { replay_entries: 100, ..LIMITS }, 100);
+    for (at, source) in ["192.0.2.1", "192.0.2.2", "192.0.2.3"].into_iter().enumerate() {
+        host.sealed(&SealedKnock::new(at as u64, &token("alice", &at.to_string(), 600), host.now), source).unwrap();
+    }
+    host.bound(&token("bob", "b", 600), "192.0.2.1", &[web(60), ssh(60)]).unwrap();
+    host.gate.add(ip("192.0.2.9"), &web(30), "root", host.now).unwrap();
+    host.run();
+    host.sleep(5);
+    let before = host.gate.grants(host.now);
+    host.restart_with_store();
+    let after = host.gate.grants(host.now);
+    let names = |views: &[GrantView]| -> Vec<_> {
+        views.iter().map(|view| (view.source, view.service.clone(), view.principal.clone(), view.token_id.clone(), view.until)).collect()
+    };
+    let (mut expected, found) = (names(&before), names(&after));
+    for view in &mut expected {
+        if view.2 == "root" {
+            // Who added it is not kept.
+            view.2 = "adopted".to_owned();
+        }
+    }
+    assert_eq!(found, expected);
+    assert_eq!(
+        host.sealed(&SealedKnock::new(10, &token("alice", "9", 600), host.now), "192.0.2.4"),
+        Err(Refusal::TooManySources),
+        "the quota holds"
+    );
+    let denied = |token: &VerifiedToken, _, form| (token.principal().subject == "bob" && form == Form::Bare).then(|| "left".to_owned());
+    host.gate.reload(SNAPSHOT, LIMITS, &BTreeSet::new(), &denied, host.now);
+    host.run();
+    assert_eq!((host.open("192.0.2.1", &ssh(0)), host.open("192.0.2.1", &web(0))), (0, 25), "bob is out, alice is not");
+    let selector = Selector { principal: Some("corp:alice".to_owned()), ..Selector::default() };
+    assert_eq!(host.gate.revoke(&selector, "root", host.now).leases, 3);
+    host.run();
+    assert_eq!(host.map.len(), 1);
+    // What was revoked does not come back.
+    host.restart_with_store();
+    assert_eq!(host.gate.grants(host.now).iter().map(|view| view.principal.as_str()).collect::<Vec<_>>(), ["adopted"]);
+}
+
+#[test]
+fn p3_an_adopted_lease_ends_no_later_than_the_map_says_or_its_exp() {
+    let mut host = Host::new();
+    host.sealed(&SealedKnock { openings: vec![web(600)], ..SealedKnock::new(1, &token("alice", "1", 300), host.now) }, HERE).unwrap();
+    assert_eq!(host.open(HERE, &web(0)), 300);
+    host.step(200);
+    host.restart_with_store();
+    host.tick();
+    assert_eq!(host.open(HERE, &web(0)), 100, "the clock went forward while nobody looked");
+    for lease in &mut host.disk.known.leases {
+        lease.end.0 += 1_000 * SECOND;
+    }
+    host.restart_with_store();
+    host.tick();
+    assert_eq!(host.open(HERE, &web(0)), 100);
+}
