@@ -217,7 +217,8 @@ fn filter_rules(config: &Config, secrets: &Secrets) -> FilterRules {
     let Some(server) = secrets.server.as_ref().filter(|_| takes(Form::Sealed)) else {
         return FilterRules { bare_per_second: config.limits.bare_per_second, ..FilterRules::default() };
     };
-    let key = |(key, group): &(KnockKey, u32)| FilterKey { id: key.id, tag_key: key.tag_key(&server.id), group: *group };
+    let key =
+        |(key, group): &(KnockKey, u32)| FilterKey { id: key.id, tag_key: key.tag_key(&server.id), group: *group };
     FilterRules {
         bare_per_second: if takes(Form::Bare) { config.limits.bare_per_second } else { 0 },
         groups: vec![config.limits.knocks_per_second; secrets.groups.len()],
