@@ -63,7 +63,11 @@ fn a_refusal_is_exit_code_1_with_its_code_and_words() {
     lab.sign(&[]);
     let (seen, _) = lab.knock(&[], |_| Outcome::Refused("not_allowed".into()));
     assert_eq!((seen.code, &*seen.err), (FAILED, ""));
-    assert!(seen.out.starts_with("refused: not_allowed (") && seen.out.ends_with(")\n"), "{}", seen.out);
+    assert!(
+        seen.out.starts_with("refused: not_allowed (no service's policy ") && seen.out.ends_with(")\n"),
+        "{}",
+        seen.out
+    );
     // And nobody waits for what will not open.
     let (seen, _) = lab.knock(&["--wait", "tcp/9", "--wait-timeout", "600s"], |_| Outcome::Refused("denied".into()));
     assert_eq!(seen.code, FAILED);

@@ -34,9 +34,6 @@ network namespace, and in front of the host's HTTPS service on tcp/{PORT} a cont
   {knock}
   {refused}
 
-  # Give it back early
-  {close}
-
   # The stranger is not
   {stranger_curl}
 
@@ -54,6 +51,11 @@ network namespace, and in front of the host's HTTPS service on tcp/{PORT} a cont
   # IPv6 is another address, and so another grant
   {knock6}
   {curl6}
+
+  # A grant can be given back before it ends
+  {knock}
+  {close}
+  {refused}
 
   # The controller
   {status}
