@@ -70,7 +70,7 @@ impl SipHash {
             self.mix(u64::from_le_bytes(*from.take()?));
             single += 1;
         }
-        from.join_ways();
+        let mut from = from.walk(from.offset(), from.left());
         let length = from.left();
         if length > MAX_PAYLOAD {
             return None;

@@ -180,7 +180,6 @@ impl World {
     }
 
     /// What becomes of a packet, by the decision and, if that says it is a knock, by the filter; rings have room.
-    #[must_use]
     pub fn judge(&self, packet: &Packet<'_>, settings: &Settings) -> Decision {
         let decision = decide(packet, settings, self);
         match decision.verdict {

@@ -1,7 +1,7 @@
 //! What the data path promises about its speed, and what it came to.
 
 use super::{
-    plan::{DROP, DROP_FLOOR, FLOW, Mode, PASS_FLOOR, varied},
+    plan::{BAD_TAG, DROP, DROP_FLOOR, FLOW, Mode, PASS_FLOOR, varied},
     rivals,
     rounds::Figures,
     subject::Program,
@@ -61,6 +61,10 @@ fn bars(figures: &Figures) -> Vec<Bar> {
     for mode in Mode::ALL {
         let figures = pairs(figures, FLOW, PASS_FLOOR, mode).map(|(flow, floor)| flow - floor).collect();
         bars.push(Bar { text: format!("flow - bare XDP_PASS in ns, {}", name(mode)), limit: Some(60.0), figures });
+    }
+    for (mode, limit) in [(Mode::Plain, Some(700.0)), (Mode::Live, None)] {
+        let figures = pairs(figures, BAD_TAG, DROP, mode).map(|(knock, drop)| knock - drop).collect();
+        bars.push(Bar { text: format!("{BAD_TAG} - drop in ns, {}", name(mode)), limit, figures });
     }
     bars
 }

@@ -7,6 +7,7 @@ use jpat_common::{
 };
 use jpat_ebpf::verdict::{XDP_DROP, XDP_PASS};
 use jpat_tests::{
+    knocks::{FOREIGN, STAFF, Sealed, TagKey, WINDOW_MS},
     netns::NetNs,
     packet::{ACK, CLIENT_PORT, ETHER_IPV4, ETHER_IPV6, SYN, TCP, UDP, ethernet, ipv4, ipv6, tcp, udp},
     world::{FREE_PORT, GENERATION, GRANTED, HOST4, HOST6, KNOCK_PORT, OTHER4, STRANGER, WEB, WEB_PORT, World},
@@ -14,7 +15,7 @@ use jpat_tests::{
 
 use super::{
     rivals::Rivals,
-    subject::{MISLED, Program, Subject},
+    subject::{MISLED, Program, SPENT, Subject},
 };
 
 /// How the kernel runs it.
@@ -37,6 +38,8 @@ pub(crate) struct Row<'a> {
     pub(crate) subject: &'a Subject,
     pub(crate) program: Program,
     pub(crate) frame: Vec<u8>,
+    /// Where no frame can be run twice: these, once each, in plain runs.
+    pub(crate) each: Vec<Vec<u8>>,
     /// What the program returns for it.
     pub(crate) action: u32,
     pub(crate) modes: &'static [Mode],
@@ -55,6 +58,10 @@ pub(crate) const PASS_FLOOR: &str = "bare XDP_PASS";
 pub(crate) const FLOORS: [&str; 2] = [DROP_FLOOR, PASS_FLOOR];
 pub(crate) const DROP: &str = "jpat: drop, no grant";
 pub(crate) const FLOW: &str = "jpat: flow";
+pub(crate) const BAD_TAG: &str = "knock, bad tag, 800 B";
+
+/// Frames of a row that runs each of them once.
+const ONCE: u64 = 400;
 
 /// Names of the rows behind the program that makes sources.
 pub(crate) fn varied(program: Program, grants: u32) -> String {
@@ -89,6 +96,7 @@ impl<'a> Plan<'a> {
             subject,
             program,
             frame,
+            each: Vec::new(),
             action,
             modes: &Mode::ALL,
             ring: 0,
@@ -127,9 +135,14 @@ impl<'a> Plan<'a> {
             ours("jpat: another destination", v4(STRANGER.v4, OTHER4, TCP, 0, &tcp(WEB_PORT, SYN, &[])), XDP_PASS),
             ours("jpat: later fragment", v4(STRANGER.v4, HOST4, TCP, 100, &[0; 20]), XDP_PASS),
             ours("jpat: not IP", frame(0x0806, &[0; 46]), XDP_PASS),
-            Row { ring: 512, ..ours("jpat: bare knock of 400 bytes, queued", knock.clone(), XDP_DROP) },
+            Row { ring: 128, ..ours("jpat: bare knock of 400 bytes, queued", knock.clone(), XDP_DROP) },
             ours("jpat: bare knock of 400 bytes, ring full", knock, XDP_DROP),
         ];
+        rows.extend(knocks(subject).map(|(name, frame)| ours(name, frame, XDP_DROP)));
+        let once = |name, each| Row { each, modes: &[Mode::Plain], ..ours(name, syn4.clone(), XDP_DROP) };
+        rows.push(once("jpat: drop, no grant, run once", vec![syn4.clone(); ONCE as usize]));
+        let good = (0..ONCE).map(|number| knock_of(&Sealed::new(STAFF, subject.begin_ns, 800, 1_000 + number)));
+        rows.push(once("knock, good, sealed, 800 B, run once", good.collect()));
         let mut random = syn4.clone();
         random[6..10].copy_from_slice(&(1u32 << 24).to_le_bytes());
         random[10] = Program::Jpat.place()?;
@@ -149,6 +162,29 @@ impl<'a> Plan<'a> {
         }
         Ok(Self { rows })
     }
+}
+
+/// Sealed knocks that get no further than the filter, by what it says of them.
+fn knocks(subject: &Subject) -> impl Iterator<Item = (&'static str, Vec<u8>)> + use<> {
+    let sealed = |key, length, number| Sealed::new(key, subject.begin_ns, length, number);
+    let forged = TagKey { secret: FOREIGN.secret, ..STAFF };
+    let late = sealed(STAFF, 800, 0).shifted(2 * WINDOW_MS);
+    [
+        ("knock, unknown key, 800 B", sealed(FOREIGN, 800, 0)),
+        ("knock, another time, 800 B", late),
+        ("knock, bad tag, 128 B", sealed(forged, 128, 0)),
+        (BAD_TAG, sealed(forged, 800, 0)),
+        ("knock, bad tag, 1232 B", sealed(forged, 1_232, 0)),
+        // The check before the first round is taken, and each one after it was here before.
+        ("knock, seen tag, 800 B", sealed(STAFF, 800, 1)),
+        ("knock, good tag, budget used up, 800 B", sealed(SPENT, 800, 0)),
+    ]
+    .map(|(name, knock)| (name, knock_of(&knock)))
+    .into_iter()
+}
+
+fn knock_of(knock: &Sealed) -> Vec<u8> {
+    v4(STRANGER.v4, HOST4, UDP, 0, &udp(KNOCK_PORT, &knock.bytes()))
 }
 
 /// The frame of [`DROP`], but with the host's own address in front.

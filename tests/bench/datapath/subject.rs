@@ -1,6 +1,9 @@
 //! JPAT's program and the ones it is compared with, over one map of grants.
 
-use std::path::PathBuf;
+use std::{
+    path::PathBuf,
+    sync::{Mutex, PoisonError},
+};
 
 use anyhow::{Context, Result, ensure};
 use aya::{
@@ -17,10 +20,12 @@ use jpat_common::{
     sealed::KnockKey,
 };
 use jpat_tests::{
-    bpffs, leftovers, rows,
+    bpffs,
+    knocks::{TagKey, WALL_OFFSET_NS},
+    leftovers, rows,
     world::{GENERATION, WEB, World},
 };
-use jpat_userspace::datapath::object::OBJECT;
+use jpat_userspace::{clock, datapath::object::OBJECT};
 
 /// Which of the loaded programs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -46,11 +51,18 @@ const NEXT: [Program; 3] = [Program::BarePass, Program::BareLookup, Program::Jpa
 pub(crate) struct Subject {
     /// Grants beside those of the world: the first addresses of 10.0.0.0/8.
     pub(crate) grants: u32,
+    /// When its world began, nanoseconds of boot time. For knocks it is always this moment.
+    pub(crate) begin_ns: u64,
+    wall_clock: Mutex<Array<MapData, u64>>,
+    tags: Mutex<HashMap<MapData, [u8; 8], u64>>,
     jpat: Ebpf,
     peers: Ebpf,
     /// The kernel empties it when its last descriptor goes.
     _next: ProgramArray<MapData>,
 }
+
+/// The key of a group whose budget allows nothing.
+pub(crate) const SPENT: TagKey = TagKey { id: 0x5e17, secret: *b"the spent one's.", group: 9 };
 
 /// Has no grant, but falls on the bit of one.
 pub(crate) const MISLED: [u8; 4] = [203, 0, 113, 99];
@@ -94,7 +106,10 @@ impl Subject {
             let index = u32::from(program.place()?);
             next.set(index, find(of, program)?.fd()?, 0).with_context(|| format!("go on to {program:?}"))?;
         }
-        let mut subject = Self { grants, jpat, peers, _next: next };
+        let mut take = |name| jpat.take_map(name).with_context(|| format!("the object has no map {name}"));
+        let wall_clock = Mutex::new(take(map_name::WALL_CLOCK)?.try_into()?);
+        let tags = Mutex::new(take(map_name::TAGS)?.try_into()?);
+        let mut subject = Self { grants, begin_ns: world.now_ns, wall_clock, tags, jpat, peers, _next: next };
         subject.fill(world)?;
         Ok(subject)
     }
@@ -110,7 +125,20 @@ impl Subject {
         Ok(of.program_mut(program.name()).with_context(|| format!("no program {}", program.name()))?.try_into()?)
     }
 
-    /// Takes all records out of the ring.
+    /// Makes it the moment at which the world began, or the time of a knock would run out.
+    pub(crate) fn stop_the_clock(&self) -> Result<()> {
+        let elapsed_ns = clock::now().boot.0.saturating_sub(self.begin_ns);
+        Ok(self.wall_clock.lock().unwrap_or_else(PoisonError::into_inner).set(0, WALL_OFFSET_NS - elapsed_ns, 0)?)
+    }
+
+    /// Forgets every tag.
+    pub(crate) fn forget(&self) -> Result<()> {
+        let mut tags = self.tags.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = tags.keys().collect::<Result<Vec<_>, _>>()?;
+        Ok(all.iter().try_for_each(|tag| tags.remove(tag))?)
+    }
+
+    /// Takes all records out of the rings.
     pub(crate) fn drain(&self) -> Result<usize> {
         let mut drained = 0;
         for name in [map_name::KNOCKS, map_name::BARE_KNOCKS] {
@@ -125,9 +153,9 @@ impl Subject {
         let ports = rows::ports(world.ports.iter().map(|(index, service)| (*index, *service)));
         self.write_array(map_name::PORTS, &ports)?;
         self.write_array(map_name::BUDGETS, &world.gate.budgets())?;
-        self.write_array(map_name::WALL_CLOCK, [(&0, &world.gate.wall_offset_ns.unwrap_or(0))])?;
         let mut keys = HashMap::<_, [u8; 2], KnockKey>::try_from(self.map_mut(map_name::KNOCK_KEYS)?)?;
-        world.gate.keys.values().try_for_each(|key| keys.insert(key.map_key(), key.entry(), 0))?;
+        let all = world.gate.keys.values().chain([&SPENT]);
+        all.into_iter().try_for_each(|key| keys.insert(key.map_key(), key.entry(), 0))?;
         self.write_array(map_name::SERVICES, &world.rules)?;
         let mut hosts = Array::<_, Bucket>::try_from(self.map_mut(map_name::HOSTS)?)?;
         for host in &world.hosts {
