@@ -2,6 +2,7 @@
 
 mod altered;
 mod answers;
+mod python;
 mod rotation;
 mod thief;
 
@@ -28,7 +29,10 @@ use crate::{
 };
 
 pub(crate) fn trials() -> Vec<Trial> {
-    [thief::trials(), altered::trials(), answers::trials(), rotation::trials()].into_iter().flatten().collect()
+    [thief::trials(), altered::trials(), answers::trials(), rotation::trials(), python::trials()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 /// Longer than any knock takes on a busy machine; shorter than a trial.
