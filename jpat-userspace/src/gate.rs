@@ -85,8 +85,8 @@ impl Gate {
     #[must_use]
     pub fn new(settings: Settings, recovered: Recovered, now: Now) -> Self {
         let Settings { limits, usable, max_ttl, generation, snapshot_generation, once_leeway } = settings;
-        let Recovered { floor, origin, forgotten_knock, forgotten_token, nonces, uses, tokens, leases, note: _ } =
-            recovered;
+        let Recovered { floor, origin, is_first, forgotten_knock, forgotten_token, .. } = recovered;
+        let Recovered { nonces, uses, tokens, leases, .. } = recovered;
         let since = Since::new(floor, origin);
         let tokens: BTreeMap<&TokenId, &Arc<VerifiedToken>> = tokens.iter().map(|token| (token.id(), token)).collect();
         let with_token = |lease: StoredLease| {
@@ -100,7 +100,7 @@ impl Gate {
             snapshot_generation,
             admission: Admission::new(&limits, now.boot),
             sampler: Sampler::new(),
-            nonces: Nonces::new(limits.knocks_per_second, since, forgotten_knock, nonces),
+            nonces: Nonces::new(limits.knocks_per_second, since, is_first, forgotten_knock, nonces),
             replay: Replay::new(limits.replay_entries, since.with_leeway(once_leeway), forgotten_token, uses),
             stored: leases.into_iter().filter_map(with_token).collect(),
             grants: Grants::new(generation),

@@ -6,6 +6,7 @@ mod build;
 mod cargo;
 mod clock;
 mod elevate;
+mod fuzz;
 mod lint;
 mod output;
 mod run;
@@ -36,6 +37,7 @@ enum Verb {
     Test(test::Options),
     Build(build::Options),
     Bench(bench::Options),
+    Fuzz(fuzz::Options),
     /// Checks format, lints, docs, licences and dependencies: the same as `test lint`.
     #[command(verbatim_doc_comment)]
     Lint,
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
         Verb::Test(options) => test::run(&options),
         Verb::Build(options) => build::run(&options),
         Verb::Bench(options) => bench::run(options),
+        Verb::Fuzz(options) => fuzz::run(&options),
         Verb::Lint => test::run(&test::Options::only(test::Group::Lint)),
         Verb::Toolchain(options) => toolchain::run(&options),
         Verb::Vm(options) => vm::run(options),

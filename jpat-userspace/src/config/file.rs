@@ -42,6 +42,14 @@ impl Config {
         }
     }
 
+    /// Checks a text as [`Self::load`] checks a file at `path`: its directory is where relative paths inside count from.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the text, in its order.
+    pub fn from_text(path: &Path, text: String) -> Result<(Self, Vec<Warning>), Vec<ConfigError>> {
+        parse(path, text)
+    }
+
     /// A configuration for the tests of other modules; relative paths inside count from the system's temporary
     /// directory.
     #[cfg(test)]

@@ -1,5 +1,7 @@
 //! Keys that are in the file and that this version does not know.
 
+use std::sync::LazyLock;
+
 use serde_json::Value;
 use toml::de::DeTable;
 
@@ -9,10 +11,13 @@ use super::{
     source::{Source, join, tables},
 };
 
+/// Written once: making it takes longer than reading a file.
+static SCHEMA: LazyLock<Value> = LazyLock::new(schema::inlined);
+
 /// Reports and removes every key that the schema does not have.
 pub(super) fn strip(root: &mut DeTable<'_>, source: &Source) -> Vec<ConfigError> {
     let mut errors = Vec::new();
-    strip_table(root, &schema::inlined(), "", source, &mut errors);
+    strip_table(root, &SCHEMA, "", source, &mut errors);
     errors
 }
 

@@ -103,8 +103,9 @@ impl Gate {
         let mut records = Vec::new();
         let mut sealed = sealed.filter(|_| outcome.is_verified());
         if let Some(sealed) = &sealed {
+            let is_skewed = matches!(&outcome, Outcome::Denied(denied) if denied.refusal == Refusal::ClockSkew);
             let used = NonceUse { nonce: sealed.nonce, time: sealed.time, group: knock.group };
-            if let Err(refusal) = self.nonces.claim(used, now) {
+            if let Err(refusal) = self.nonces.claim(used, is_skewed, now) {
                 let denied = match outcome {
                     Outcome::Denied(denied) => Denied { refusal, rule: None, ..denied },
                     Outcome::Allowed(allowed) => denied(&allowed.token, refusal),

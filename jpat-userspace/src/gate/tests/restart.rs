@@ -48,7 +48,15 @@ fn p6_without_the_store_nothing_dated_before_the_start_is_accepted_or_answered()
     }
     assert_eq!(host.replies.len(), replies);
     assert_eq!(host.once(&token("alice", "2", 600), HERE), Err(Refusal::BeforeStart));
-    assert_eq!(host.sealed(&SealedKnock::new(3, &token("alice", "3", 600), host.now), HERE), Ok(Taken::Granted));
+    // A sender's clock that is ahead dates what was taken before the start after it.
+    let mut ahead = SealedKnock::new(3, &token("alice", "3", 600), host.now);
+    ahead.time = host.now.unix.after(Duration::from_secs(29));
+    assert_eq!(host.sealed(&ahead, HERE), Err(Refusal::BeforeStart));
+    ahead.time = host.now.unix.after(Duration::from_secs(290));
+    assert_eq!(host.sealed(&ahead, HERE), Err(Refusal::BeforeStart));
+    assert_eq!(host.replies.len(), replies);
+    host.sleep(31);
+    assert_eq!(host.sealed(&SealedKnock::new(4, &token("alice", "3", 600), host.now), HERE), Ok(Taken::Granted));
 }
 
 #[test]
@@ -63,6 +71,7 @@ fn p6_after_another_boot_what_is_dated_before_it_is_refused() {
     host.restart(Recovered { floor: UnixTime::from_secs(START), origin: BootTime(0), ..Recovered::default() });
     assert_eq!(host.sealed(&captured, HERE), Err(Refusal::BeforeStart));
     assert_eq!(host.once(&token("alice", "2", 9_000), HERE), Err(Refusal::BeforeStart));
+    host.sleep(30);
     assert_eq!(host.sealed(&SealedKnock::new(2, &token("alice", "1", 9_000), host.now), HERE), Ok(Taken::Granted));
 }
 
