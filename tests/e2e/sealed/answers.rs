@@ -56,7 +56,9 @@ fn proved(stage: &mut Stage) -> Result<()> {
 
 fn done(reply: Reply) -> Result<Vec<(String, u64)>> {
     match reply.outcome {
-        Outcome::Done { services, .. } => Ok(services.into_iter().map(|(name, end)| (name, end.0 / 1_000_000)).collect()),
+        Outcome::Done { services, .. } => {
+            Ok(services.into_iter().map(|(name, end)| (name, end.0 / 1_000_000)).collect())
+        }
         Outcome::Refused(code) => bail!("refused: {code}"),
     }
 }
@@ -143,7 +145,11 @@ fn skewed(stage: &mut Stage) -> Result<()> {
         ensure!(off.abs_diff(clock::now().unix.0 / 1_000_000) < 10_000, "the server's time {off}");
         refused_with(Some(reply), "clock_skew")?;
         super::refused_in_silence(
-            stage, Member::Client, Family::V4, &knock.datagram, super::Counted::Packet("knock_tag_seen"),
+            stage,
+            Member::Client,
+            Family::V4,
+            &knock.datagram,
+            super::Counted::Packet("knock_tag_seen"),
         )?;
     }
     stage.expect_tcp(Member::Client, Family::V4, HTTPS, Port::Silent)
@@ -158,7 +164,10 @@ fn lost(stage: &mut Stage) -> Result<()> {
         Outcome::Done { services, repeated: true } => {
             let services: Vec<_> = services.into_iter().map(|(name, end)| (name, end.0 / 1_000_000)).collect();
             let is_same = |((a, x), (b, y)): (&(String, u64), &(String, u64))| a == b && x.abs_diff(*y) <= 5;
-            ensure!(services.len() == first.len() && services.iter().zip(&first).all(is_same), "{first:?}, then {services:?}");
+            ensure!(
+                services.len() == first.len() && services.iter().zip(&first).all(is_same),
+                "{first:?}, then {services:?}"
+            );
         }
         other => bail!("{other:?}"),
     }
