@@ -95,7 +95,7 @@ fn check_broken(stage: &mut Stage) -> Result<()> {
     for (what, text, words) in [
         ("an unknown key", format!("color = \"red\"\n{good}"), &["jpat.toml:1", "color"][..]),
         (
-            "a server without keys",
+            "sealed knocks without keys",
             good.replace("[listen]", "[server]\nreply = true\n[listen]"),
             &["server.id", "server.keys", "jpatd keygen"],
         ),

@@ -16,7 +16,9 @@ use jpat_userspace::{
 use libtest_mimic::Trial;
 use serde_json::json;
 
-use super::{NO_REPLY, PLAIN, PROOF, bound_token, config, opened, start, thief::refused_with, told};
+use super::{
+    NO_REPLY, ONCE, PLAIN, PROOF, bound_token, config, opened, start, start_and_wait, thief::refused_with, told,
+};
 use crate::{
     config::{DB, HTTPS, KNOCK_PORT},
     stage::{Stage, address},
@@ -25,7 +27,7 @@ use crate::{
 
 pub(super) fn trials() -> Vec<Trial> {
     let bound = || config("replay = \"bind-source\"");
-    let once = || config("replay = \"once\"");
+    let once = || config(ONCE);
     let proof = || config("replay = \"proof\"");
     vec![
         trial::on("p6_a_knock_with_a_proof_opens_and_renews", proof, proved),
@@ -51,7 +53,8 @@ fn proved(stage: &mut Stage) -> Result<()> {
     }
     let unbound = knocker.seal(&stage.token()?, PLAIN)?;
     let reply = unbound.exchange(&stage.net.client, address(Family::V4, KNOCK_PORT), NO_REPLY)?;
-    refused_with(reply, "no_confirmation")
+    ensure!(reply.is_none() && stage.metrics()?.knocks("no_confirmation") == 1.0, "{reply:?}");
+    Ok(())
 }
 
 fn done(reply: Reply) -> Result<Vec<(String, u64)>> {
@@ -156,7 +159,7 @@ fn skewed(stage: &mut Stage) -> Result<()> {
 }
 
 fn lost(stage: &mut Stage) -> Result<()> {
-    let knocker = start(stage)?;
+    let knocker = start_and_wait(stage)?;
     let token = stage.token()?;
     let first = done(told(stage, &knocker.seal(&token, PLAIN)?, Family::V4)?)?;
     let again = told(stage, &knocker.seal(&token, PLAIN)?, Family::V4)?;
