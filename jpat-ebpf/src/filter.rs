@@ -98,7 +98,7 @@ fn bare(now_ns: u64, tables: &impl Filter) -> Result<Admitted, DropReason> {
 #[inline(always)]
 fn sealed(mut payload: Cursor<'_>, now_ns: u64, tables: &impl Filter) -> Result<Admitted, DropReason> {
     let length = payload.left();
-    if !(MIN_PAYLOAD..=MAX_PAYLOAD).contains(&length) || length % WORD != 0 {
+    if !(MIN_PAYLOAD..=MAX_PAYLOAD).contains(&length) || !length.is_multiple_of(WORD) {
         return Err(DropReason::KnockSealedLength);
     }
     // Frames of several buffers that end here have no header to read.

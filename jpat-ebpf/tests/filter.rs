@@ -143,6 +143,14 @@ fn p5_forms_are_told_apart_by_their_first_byte() {
         };
         assert_eq!(admit(&gate, &[first]), expected, "{first:#x}");
     }
+    let sound = Sealed::new(STAFF, NOW_NS, 160, 1);
+    for byte in 0..=u8::MAX {
+        let (version, kind) =
+            (Sealed { version: byte, ..sound.clone() }.bytes(), Sealed { kind: byte, ..sound.clone() }.bytes());
+        let expected = if byte == 1 { Err(DropReason::KnockTagSeen) } else { Err(DropReason::KnockVersion) };
+        gate.remember(tag_of(&sound.bytes()).expect("a tag"));
+        assert_eq!([admit(&gate, &version), admit(&gate, &kind)], [expected; 2], "{byte}");
+    }
     for magic in [*b"jPAT", *b"JpAT", *b"JPaT", *b"JPAt", *b"J\0\0\0"] {
         let mut knock = Sealed::new(STAFF, NOW_NS, 160, 1).bytes();
         knock[..4].copy_from_slice(&magic);

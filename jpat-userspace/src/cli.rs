@@ -2,7 +2,7 @@
 
 mod admin;
 mod issuer;
-mod keygen;
+pub(crate) mod keygen;
 mod knock;
 
 use std::{process::ExitCode, time::Duration};

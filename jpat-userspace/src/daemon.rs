@@ -96,6 +96,12 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
     std::fs::create_dir_all(&config.state).with_context(|| format!("state directory {}", config.state.display()))?;
     let locks = (Lock::take(&config.pins)?, Lock::take_state(&config.state)?);
     let names: Vec<_> = config.services.iter().map(|service| service.name.as_str()).collect();
+    let opened = clock::now();
+    let boot_id = clock::boot_id().context("the kernel's boot id")?;
+    let (store, recovered) = store::replay::ReplayStore::open(&config.state, &boot_id, opened)?;
+    if let Some(note) = &recovered.note {
+        tracing::warn!("{note}");
+    }
     let mut services = store::Services::open(&config.state, &names)?;
     let secrets = secrets::load(&config).map_err(load::Invalid)?;
     let (snapshot, notes) = load::snapshot(Arc::clone(&config), services.ids(&names), 1, None)?;
@@ -141,11 +147,6 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
         }
     }
     let usable = usable(capacity);
-    let boot_id = clock::boot_id().context("the kernel's boot id")?;
-    let (store, recovered) = store::replay::ReplayStore::open(&config.state, &boot_id, started)?;
-    if let Some(note) = &recovered.note {
-        tracing::warn!("{note}");
-    }
     let gate = Gate::new(
         gate::Settings {
             limits: config.limits,
@@ -217,7 +218,8 @@ fn filter_rules(config: &Config, secrets: &Secrets) -> FilterRules {
     let Some(server) = secrets.server.as_ref().filter(|_| takes(Form::Sealed)) else {
         return FilterRules { bare_per_second: config.limits.bare_per_second, ..FilterRules::default() };
     };
-    let key = |(key, group): &(KnockKey, u32)| FilterKey { id: key.id, tag_key: key.tag_key(&server.id), group: *group };
+    let key =
+        |(key, group): &(KnockKey, u32)| FilterKey { id: key.id, tag_key: key.tag_key(&server.id), group: *group };
     FilterRules {
         bare_per_second: if takes(Form::Bare) { config.limits.bare_per_second } else { 0 },
         groups: vec![config.limits.knocks_per_second; secrets.groups.len()],

@@ -8,18 +8,22 @@ mod suppose;
 #[cfg(test)]
 mod tests;
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 pub use self::render::VERSION;
 
 use crate::{
     clock::{Now, UnixTime},
+    config::Config,
     knock::{self, Form, Knock, Received},
     policy::RuleResult,
     refusal::Refusal,
     snapshot::Snapshot,
-    token::{Principal, TokenId, VerifiedToken},
-    verify::{self, Denied, Opening, Outcome, Record},
+    token::{self, Presented, Principal, TokenId, VerifiedToken, claims::Claims, jws::Parts},
+    verify::{self, Allowed, Denied, Opening, Outcome, Record},
 };
 
 /// Everything there is to say about one token from one source at one moment.
@@ -29,6 +33,8 @@ pub struct Explanation {
     pub at: UnixTime,
     /// The source that it was judged for.
     pub source: IpAddr,
+    /// How it would come.
+    pub way: Way,
     /// Whose token it is, once the signature verified.
     pub principal: Option<Principal>,
     /// Its identity, once the signature verified.
@@ -79,12 +85,57 @@ pub struct Open {
     pub until: UnixTime,
 }
 
-/// Explains the decision on `token` (surrounding white space aside) for a bare knock from `source` at `now`.
+/// How the token would come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Way {
+    /// As the datagram.
+    Bare,
+    /// In a sealed knock, of which header, seal and address are good.
+    Sealed {
+        /// With a good proof of the key that the token is bound to.
+        proof: bool,
+    },
+}
+
+impl Way {
+    /// Sealed where the issuer that the token names accepts that, bare otherwise.
+    #[must_use]
+    pub fn usual(config: &Config, token: &str, proof: bool) -> Self {
+        let claims = Parts::split(token.trim()).and_then(|parts| Claims::parse(&parts.payload));
+        let iss = claims.ok().and_then(|claims| claims.iss);
+        let issuer = iss.and_then(|iss| config.issuers.iter().find(|issuer| issuer.issuer == iss));
+        if proof || issuer.is_some_and(|issuer| issuer.accept.contains(&Form::Sealed)) {
+            Self::Sealed { proof }
+        } else {
+            Self::Bare
+        }
+    }
+
+    /// The form of the knock.
+    #[must_use]
+    pub const fn form(self) -> Form {
+        match self {
+            Self::Bare => Form::Bare,
+            Self::Sealed { .. } => Form::Sealed,
+        }
+    }
+
+    /// How the verifier sees it.
+    const fn presented(self) -> Presented<'static> {
+        match self {
+            Self::Bare => Presented { form: Form::Bare, proof: None, assumed: false },
+            Self::Sealed { proof } => Presented { form: Form::Sealed, proof: None, assumed: proof },
+        }
+    }
+}
+
+/// Explains the decision on `token` (surrounding white space aside) that comes from `source` at `now`.
 #[must_use]
-pub fn explain(snapshot: &Snapshot, token: &str, source: IpAddr, now: Now) -> Explanation {
+pub fn explain(snapshot: &Snapshot, token: &str, way: Way, source: IpAddr, now: Now) -> Explanation {
     let mut explanation = Explanation {
         at: now.unix,
         source,
+        way,
         principal: None,
         id: None,
         checks: vec![],
@@ -93,12 +144,12 @@ pub fn explain(snapshot: &Snapshot, token: &str, source: IpAddr, now: Now) -> Ex
         decision: Decision::Open(vec![]),
     };
     let mut record = Checks::default();
-    let decided = decide(snapshot, token.trim(), source, now, &mut record);
+    let decided = decide(snapshot, token.trim(), way, source, now, &mut record);
     explanation.checks = record.0;
-    let form = Form::Bare;
+    let form = way.form();
     let witness = match &decided {
         Outcome::Allowed(allowed) => Some(VerifiedToken::clone(&allowed.token)),
-        Outcome::Denied(_) => suppose::verify(snapshot, token.trim(), form, now, &mut explanation),
+        Outcome::Denied(_) => suppose::verify(snapshot, token.trim(), way, now, &mut explanation),
     };
     if let Some(witness) = &witness {
         explanation.principal = Some(witness.principal().clone());
@@ -126,8 +177,29 @@ pub fn explain(snapshot: &Snapshot, token: &str, source: IpAddr, now: Now) -> Ex
     explanation
 }
 
-/// What a controller does with the datagram, from its arrival on.
-fn decide(snapshot: &Snapshot, token: &str, source: IpAddr, now: Now, record: &mut Checks) -> Outcome {
+/// What a controller does with the datagram, from its arrival on; of a sealed one, from where it is open.
+fn decide(snapshot: &Snapshot, token: &str, way: Way, source: IpAddr, now: Now, record: &mut Checks) -> Outcome {
+    match way {
+        Way::Bare => bare(snapshot, token, source, now, record),
+        Way::Sealed { .. } => sealed(snapshot, token, way, source, now, record),
+    }
+}
+
+fn sealed(snapshot: &Snapshot, token: &str, way: Way, source: IpAddr, now: Now, record: &mut Checks) -> Outcome {
+    let may = if knock::may_be_granted(source) { Ok(()) } else { Err(Refusal::BadSource) };
+    if let Err(refusal) = record.step("datagram", may, |_| format!("sealed, from {source}")) {
+        return Outcome::Denied(Denied { refusal, issuer: None, who: None, rule: None });
+    }
+    match token::verify(token, way.presented(), &snapshot.config, &snapshot.keys, now, record) {
+        Ok((token, issuer)) => match snapshot.policy.evaluate(&token, source, Form::Sealed, now) {
+            Ok(openings) => Outcome::Allowed(Allowed { token: Arc::new(token), replay: issuer.replay, openings }),
+            Err(denied) => Outcome::Denied(denied),
+        },
+        Err(denied) => Outcome::Denied(denied),
+    }
+}
+
+fn bare(snapshot: &Snapshot, token: &str, source: IpAddr, now: Now, record: &mut Checks) -> Outcome {
     let datagram = Received {
         form: Form::Bare,
         group: jpat_common::sealed::BARE_BUDGET,

@@ -85,7 +85,8 @@ impl Gate {
     #[must_use]
     pub fn new(settings: Settings, recovered: Recovered, now: Now) -> Self {
         let Settings { limits, usable, max_ttl, generation, snapshot_generation, once_leeway } = settings;
-        let Recovered { floor, origin, forgotten_knock, forgotten_token, nonces, uses, tokens, leases, note: _ } = recovered;
+        let Recovered { floor, origin, is_first, forgotten_knock, forgotten_token, .. } = recovered;
+        let Recovered { nonces, uses, tokens, leases, .. } = recovered;
         let since = Since::new(floor, origin);
         let tokens: BTreeMap<&TokenId, &Arc<VerifiedToken>> = tokens.iter().map(|token| (token.id(), token)).collect();
         let with_token = |lease: StoredLease| {
@@ -99,7 +100,7 @@ impl Gate {
             snapshot_generation,
             admission: Admission::new(&limits, now.boot),
             sampler: Sampler::new(),
-            nonces: Nonces::new(limits.knocks_per_second, since, forgotten_knock, nonces),
+            nonces: Nonces::new(limits.knocks_per_second, since, is_first, forgotten_knock, nonces),
             replay: Replay::new(limits.replay_entries, since.with_leeway(once_leeway), forgotten_token, uses),
             stored: leases.into_iter().filter_map(with_token).collect(),
             grants: Grants::new(generation),
@@ -128,13 +129,7 @@ impl Gate {
     /// Takes the outcome of a job, found under the snapshot of `snapshot_generation`. If the configuration changed
     /// in between, the job comes back, to be verified under the new one.
     #[must_use = "the job that comes back must be verified again"]
-    pub fn conclude(
-        &mut self,
-        job: Job,
-        snapshot_generation: u64,
-        judged: impl Into<Judged>,
-        now: Now,
-    ) -> Option<Job> {
+    pub fn conclude(&mut self, job: Job, snapshot_generation: u64, judged: impl Into<Judged>, now: Now) -> Option<Job> {
         if !self.admission.is_at_work(job.id) {
             return None;
         }

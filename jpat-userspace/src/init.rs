@@ -1,4 +1,4 @@
-//! `jpatd init`: a first configuration in audit mode, a local issuer, and what to type next.
+//! `jpatd init`: a first configuration in audit mode, keys, a local issuer, what the first client needs, what to type next.
 
 mod template;
 
@@ -6,7 +6,7 @@ use std::{
     fs, io,
     io::Write,
     net::IpAddr,
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
@@ -15,10 +15,20 @@ use thiserror::Error;
 
 use crate::{
     check::HostFacts,
+    cli::keygen::{self, KeygenError},
+    client::{Host, KNOCK_PORT, profile::Profile},
     config::InterfacePattern,
     datapath::interfaces::{self, Device},
     issuer::{Alg, IssuerError, keys},
+    knock::{proof::Kind, sealed::ServerKey},
+    provision::{self, Keys, ProvisionError, Wanted},
+    secret_file::{self, SecretFileError},
 };
+
+/// Id of the first knock key.
+const KNOCK_KEY: u16 = 1;
+/// The first client's directory.
+const CLIENT: &str = "client";
 
 /// What a first configuration is made from.
 #[derive(Clone, Debug)]
@@ -56,9 +66,11 @@ pub struct Written {
     pub issuer_keys: PathBuf,
     /// Its public keys.
     pub jwks: PathBuf,
+    /// What the first client needs: its profile, its key, and the token that is bound to it. All of it is secret.
+    pub client: PathBuf,
     /// The address that is always allowed.
     pub always_allowed: Option<IpAddr>,
-    /// Run the controller; sign a token; knock with it.
+    /// Run the controller; sign a token; knock with it, from the client.
     pub next: [String; 3],
 }
 
@@ -90,46 +102,102 @@ pub enum InitError {
     /// The issuer's key cannot be made.
     #[error(transparent)]
     Issuer(#[from] IssuerError),
+    /// The keys of sealed knocks cannot be made.
+    #[error(transparent)]
+    Keys(#[from] ProvisionError),
+    /// Nor read again.
+    #[error("{}", error.describe(path))]
+    KeyFile {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: SecretFileError,
+    },
+    /// The client's key cannot be made.
+    #[error(transparent)]
+    ClientKey(#[from] KeygenError),
 }
 
-/// Writes `jpat.toml`, `jwks.json` and `issuer/` into a directory that has none of them.
+/// Writes `jpat.toml`, `jwks.json`, `issuer/`, `server.key`, `server.pub`, `knock-1.key` and `client/` into a directory
+/// that has none of them.
 ///
 /// # Errors
 /// Nothing is overwritten; what else the system or the host's devices object to.
 pub fn init(options: &Options, facts: &HostFacts) -> Result<Written, InitError> {
-    let (config, jwks, issuer_keys) =
-        (options.out.join("jpat.toml"), options.out.join("jwks.json"), options.out.join("issuer"));
-    if let Some(path) = [&config, &jwks, &issuer_keys].into_iter().find(|path| path.symlink_metadata().is_ok()) {
+    let inside = |name: &str| options.out.join(name);
+    let (config, jwks, issuer_keys, client) =
+        (inside("jpat.toml"), inside("jwks.json"), inside("issuer"), inside(CLIENT));
+    let found = [&config, &jwks, &issuer_keys, &client].into_iter().find(|path| path.symlink_metadata().is_ok());
+    if let Some(path) = found {
         return Err(InitError::Exists(path.clone()));
     }
     let devices = facts.devices.as_ref().map_err(|error| InitError::Devices(error.to_string()))?;
     let interfaces = interfaces_for(options.interface.as_deref(), devices)?;
-    fs::create_dir_all(&options.out).map_err(|source| InitError::Write { path: options.out.clone(), source })?;
+    fs::create_dir_all(&options.out).map_err(written(&options.out))?;
+    let made = provision::keygen(&options.out, Wanted { server: true, knock: Some(KNOCK_KEY) })?;
     let key = keys::generate(&issuer_keys, Alg::Es256)?;
     let set = serde_json::to_vec_pretty(&keys::jwks(&[key])).map_err(io::Error::from);
-    set.and_then(|set| write_new(&jwks, &set)).map_err(|source| InitError::Write { path: jwks.clone(), source })?;
+    set.and_then(|set| write_new(&jwks, &set)).map_err(written(&jwks))?;
     let (issuer, audience) = (format!("urn:jpat:{}", options.host), format!("jpat://{}", options.host));
     let text = template::render(&template::Values {
         interfaces: &interfaces,
         peer: options.peer.map(|peer| peer.to_canonical().to_string()).as_deref(),
+        server: &options.host,
+        knock_key: KNOCK_KEY,
         issuer: &issuer,
         audience: &audience,
         subject: &options.subject,
         keys: "jwks.json",
     });
-    write_new(&config, text.as_bytes()).map_err(|source| InitError::Write { path: config.clone(), source })?;
+    write_new(&config, text.as_bytes()).map_err(written(&config))?;
+    let (profile, client_key) = first_client(&client, options, &made)?;
     let next = [
         format!("jpatd run --config {}", shell(&config)),
         format!(
-            "(umask 077; jpat issuer sign --dir {} --issuer {} --audience {} --subject {} > token)",
+            "(umask 077; jpat issuer sign --dir {} --issuer {} --audience {} --subject {} --cnf {} > {})",
             shell(&issuer_keys),
             word(&issuer),
             word(&audience),
-            word(&options.subject)
+            word(&options.subject),
+            shell(&client_key),
+            shell(&client.join("token"))
         ),
-        format!("jpat knock {} --token-file token --bare --wait tcp/22", word(&options.host)),
+        format!("jpat knock {} --profile {} --wait tcp/22", word(&options.host), shell(&profile)),
     ];
-    Ok(Written { config, issuer_keys, jwks, always_allowed: options.peer, next })
+    Ok(Written { config, issuer_keys, jwks, client, always_allowed: options.peer, next })
+}
+
+/// Its profile and its key.
+fn first_client(dir: &Path, options: &Options, made: &Keys) -> Result<(PathBuf, PathBuf), InitError> {
+    let (file, key) = (dir.join("profile.toml"), dir.join("key.jwk"));
+    fs::DirBuilder::new().mode(0o700).create(dir).map_err(written(dir))?;
+    keygen::create(&key, Kind::Ed25519)?;
+    let read =
+        |path: &Path| secret_file::read(path).map_err(|error| InitError::KeyFile { path: path.to_owned(), error });
+    let (Some(server), Some((knock_key_id, knock_key))) = (&made.server, &made.knock) else {
+        return Err(ProvisionError::NotSealed("[server]").into());
+    };
+    let server = ServerKey::from_bytes(&*read(server)?).map_err(ProvisionError::from)?;
+    let profile = Profile {
+        path: file.clone(),
+        host: options.host.parse::<Host>().ok(),
+        port: KNOCK_PORT,
+        reply: true,
+        token_file: Some("token".into()),
+        client_key: Some("key.jwk".into()),
+        address: None,
+        server_id: options.host.clone(),
+        server_keys: vec![server.public()],
+        knock_key_id: *knock_key_id,
+        knock_key: read(knock_key)?,
+    };
+    secret_file::create(&file, profile.render().trim_end().as_bytes()).map_err(written(&file))?;
+    Ok((file, key))
+}
+
+fn written(path: &Path) -> impl FnOnce(io::Error) -> InitError {
+    let path = path.to_owned();
+    move |source| InitError::Write { path, source }
 }
 
 fn interfaces_for(asked: Option<&str>, devices: &[Device]) -> Result<Vec<String>, InitError> {
@@ -175,7 +243,10 @@ fn word(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Config, Mode};
+    use crate::{
+        config::{Config, Mode, ReplayMode},
+        knock::Form,
+    };
 
     fn facts(names: &[(&str, Option<&str>)]) -> HostFacts {
         let device = |(name, kind): &(&str, Option<&str>)| Device {
@@ -208,7 +279,27 @@ mod tests {
         assert_eq!(config.mode, Mode::Audit);
         assert_eq!(config.always_allow, ["192.0.2.9/32".parse().unwrap()]);
         assert_eq!(config.services[0].allow, r#"claims.sub == "al\"ice'""#);
-        assert!(written.next[1].ends_with(r#"--subject 'al"ice'\''' > token)"#), "{}", written.next[1]);
+        assert!(written.next[1].contains(r#"--subject 'al"ice'\''' --cnf "#), "{}", written.next[1]);
+    }
+
+    #[test]
+    fn p6_the_first_knock_is_sealed_proved_and_kept_from_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let written = init(&options(&dir.path().join("new")), &facts(&[("eth0", None)])).unwrap();
+        let (config, warnings) = Config::load(&written.config).unwrap();
+        assert_eq!((&config.issuers[0].accept, config.issuers[0].replay), (&[Form::Sealed].into(), ReplayMode::Proof));
+        assert!(warnings.is_empty(), "{warnings:?}");
+        // The profile is the one that `jpatd client-config` prints, and says where token and key lie.
+        let profile = Profile::read(&written.client.join("profile.toml")).unwrap_or_else(|error| panic!("{error}"));
+        let printed = provision::profile(&config, None, None).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!((&profile.server_id, &profile.server_keys), (&printed.server_id, &printed.server_keys));
+        assert_eq!((*profile.knock_key, profile.knock_key_id), (*printed.knock_key, printed.knock_key_id));
+        assert_eq!(profile.token_file, Some(written.client.join("token")));
+        assert!(crate::client::sealed::read_key(&profile.client_key.unwrap()).is_ok());
+        for (name, mode) in [("client", 0o700), ("client/profile.toml", 0o600), ("client/key.jwk", 0o600)] {
+            let permissions = fs::metadata(dir.path().join("new").join(name)).unwrap().permissions();
+            assert_eq!(std::os::unix::fs::PermissionsExt::mode(&permissions) & 0o777, mode, "{name}");
+        }
     }
 
     #[test]

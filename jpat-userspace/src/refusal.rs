@@ -145,13 +145,13 @@ refusals! {
     Replayed = "replayed", Authenticated;
     /// The token belongs to another source address.
     OtherSource = "other_source", Authenticated;
-    /// A `once` token dated before the controller's start (or in its second, or within the issuer's `leeway` after it): whether it was used is not known.
+    /// A `once` token or a sealed knock dated before the replay memory begins (in its second, or within the issuer's `leeway` or 30 seconds after it): whether it was used is not known.
     BeforeStart = "before_start", Authenticated;
     /// The replay memory is full.
     ReplayFull = "replay_full", Authenticated;
     /// A `[[deny]]` rule matches.
     DenyRule = "deny_rule", Authenticated;
-    /// No service's policy allows this principal.
+    /// No service's policy allows this principal, or not the service that the knock names (`rule`).
     NotAllowed = "not_allowed", Authenticated;
     /// The policy failed to evaluate for every service that might have allowed it.
     PolicyError = "policy_error", Authenticated;

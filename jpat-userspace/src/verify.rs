@@ -197,7 +197,7 @@ fn unsealed(opened: Opened, knock: &Knock, snapshot: &Snapshot, now: Now, record
         wanted: inner.services,
         accepted: false,
     });
-    let presented = Presented { form: Form::Sealed, proof: inner.proof.as_ref() };
+    let presented = Presented { form: Form::Sealed, proof: inner.proof.as_ref(), assumed: false };
     let verified = token::verify(&inner.token, presented, &snapshot.config, &snapshot.keys, now, record);
     let (token, issuer) = match verified {
         Ok(verified) => verified,

@@ -45,7 +45,9 @@ fn init(stage: &mut Stage) -> Result<()> {
     let moved = format!("{mode}state = \"state\"\npins = \"{}\"\n", stage.pins.display());
     let own = format!("{}\n[admin]\nsocket = \"admin.sock\"\n", written.replacen(mode, &moved, 1));
     std::fs::write(stage.path("jpat.toml"), own)?;
-    std::fs::copy(stage.path("first/jwks.json"), stage.path("jwks.json"))?;
+    for name in ["jwks.json", "server.key", "knock-1.key"] {
+        std::fs::copy(stage.path("first").join(name), stage.path(name))?;
+    }
     let checked = Process::run(&stage.net.host, "jpatd check", stage.jpatd("check")?)?;
     ensure!(checked.status.success(), "{}", checked.output);
     stage.start(&[])?;

@@ -22,6 +22,7 @@ mod policy;
 mod reload;
 mod robust;
 mod safeguards;
+mod sealed;
 mod sessions;
 mod stage;
 mod time;
@@ -70,6 +71,7 @@ fn main() -> ExitCode {
         robust::trials(),
         first_run::trials(),
         commands::trials(),
+        sealed::trials(),
         bad_input::trials(&shared),
         evasion::trials(&evasion),
     ]

@@ -19,6 +19,7 @@ pub mod earlier;
 pub mod services;
 pub mod https;
 pub mod forge;
+pub mod knocker;
 
 // What looks at it.
 pub mod probe;

@@ -25,6 +25,7 @@ const DIRECTORY: &str = "/run/jpat-lab";
 /// Where the issuer answers, inside the host's namespace.
 const ISSUER: &str = "http://127.0.0.1:8080";
 const METRICS: &str = "127.0.0.1:9337";
+const CLIENT_KEY: &str = "alice.jwk";
 const AUDIENCE: &str = "jpat://lab";
 /// The demo service's port.
 pub(crate) const PORT: u16 = 8443;
@@ -53,13 +54,16 @@ pub(crate) enum Token {
 }
 
 impl Token {
-    pub(crate) fn path(self) -> PathBuf {
-        let name = match self {
+    const fn name(self) -> &'static str {
+        match self {
             Self::Good => "alice.jwt",
             Self::Expired => "expired.jwt",
             Self::Doge => "doge.jwt",
-        };
-        Path::new(DIRECTORY).join(name)
+        }
+    }
+
+    pub(crate) fn path(self) -> PathBuf {
+        Path::new(DIRECTORY).join(self.name())
     }
 }
 
@@ -67,6 +71,21 @@ impl Token {
 pub(crate) fn clear() -> Result<()> {
     leftovers::clear_prefix(PREFIX, &pins())?;
     remove_tree(Path::new(DIRECTORY))
+}
+
+/// What the client knows of the host, with the good token and its key.
+pub(crate) fn profile() -> PathBuf {
+    Path::new(DIRECTORY).join("alice.toml")
+}
+
+/// The key that the tokens are bound to.
+fn client_key() -> PathBuf {
+    Path::new(DIRECTORY).join(CLIENT_KEY)
+}
+
+/// Where the stranger may make a key of its own.
+pub(crate) fn stolen_key() -> PathBuf {
+    Path::new(DIRECTORY).join("stranger.jwk")
 }
 
 pub(crate) fn socket() -> PathBuf {
@@ -87,6 +106,16 @@ impl Stage {
         let net = Network::create(PREFIX)?;
         let services = Services::start(&net.host, vec![Service::Https(PORT)])?;
 
+        let mut keygen = Command::new(&jpatd);
+        process::stdout_of({
+            keygen.args(["keygen", "--out", DIRECTORY]);
+            keygen
+        })?;
+        let mut keygen = Command::new(&jpat);
+        process::stdout_of({
+            keygen.args(["keygen", "--out"]).arg(client_key());
+            keygen
+        })?;
         let keys = directory.join("issuer");
         process::stdout_of(issuer(&jpat, &["keys", "generate", "--alg", "ES256"], &keys))?;
         let (role, doge) = (["--role", "commerce-listings-admin"], ["--role", "doge"]);
@@ -100,6 +129,7 @@ impl Stage {
 
         let file = directory.join("jpat.toml");
         fs::write(&file, configuration(ttl)).context("write the configuration")?;
+        write_profile(&jpatd, &file)?;
         let mut run = Command::new(&jpatd);
         run.arg("run").arg("--config").arg(&file).env_remove("JPAT_CONFIG");
         let mut jpatd = Process::start(&net.host, "jpatd", run)?;
@@ -149,8 +179,22 @@ fn issuer(jpat: &Path, arguments: &[&str], keys: &Path) -> Command {
 fn sign(jpat: &Path, keys: &Path, token: Token, more: &[&str]) -> Result<()> {
     let fixed = ["sign", "--issuer", ISSUER, "--audience", AUDIENCE, "--subject", "employee:alice"];
     let arguments = [&fixed[..], &["--ttl", TOKEN_LIFE], more].concat();
-    let text = process::stdout_of(issuer(jpat, &arguments, keys))?;
-    fs::write(token.path(), text).and_then(|()| fs::set_permissions(token.path(), Permissions::from_mode(0o600)))?;
+    let mut command = issuer(jpat, &arguments, keys);
+    command.arg("--cnf").arg(client_key());
+    write_secret(&token.path(), &process::stdout_of(command)?)
+}
+
+/// What `jpatd client-config` prints, behind where the client keeps its token and its key.
+fn write_profile(jpatd: &Path, config: &Path) -> Result<()> {
+    let mut command = Command::new(jpatd);
+    command.args(["client-config", "--host", "192.0.2.1", "--config"]).arg(config).env_remove("JPAT_CONFIG");
+    let printed = process::stdout_of(command)?;
+    let own = format!("token_file = \"{}\"\nclient_key = \"{CLIENT_KEY}\"\n", Token::Good.name());
+    write_secret(&profile(), &format!("{own}{printed}"))
+}
+
+fn write_secret(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text).and_then(|()| fs::set_permissions(path, Permissions::from_mode(0o600)))?;
     Ok(())
 }
 
@@ -171,13 +215,23 @@ pins = "{pins}"
 [listen]
 interfaces = ["eth0"]
 
+[server]
+id = "{AUDIENCE}"
+keys = ["server.key"]
+
+[[knock_key]]
+id = 1
+group = "employees"
+file = "knock-1.key"
+
 [[issuer]]
 name = "lab"
 issuer = "{ISSUER}"
 audience = ["{AUDIENCE}"]
 algorithms = ["ES256"]
 keys = {{ discovery = true }}
-accept = ["bare"]
+accept = ["sealed"]
+replay = "proof"
 
 [[service]]
 name = "commerce-listings"

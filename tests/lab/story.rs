@@ -14,7 +14,7 @@ use jpat_userspace::clock::BootTime;
 
 use crate::{
     output,
-    stage::{PORT, Stage, Token},
+    stage::{self, PORT, Stage},
 };
 
 /// One timer tick at 100 Hz, the coarsest kernel.
@@ -82,11 +82,12 @@ impl Story<'_> {
     fn knock(&self) -> Result<String> {
         let mut command = Command::new(self.stage.jpat());
         command.arg("knock").arg(Member::Host.address(self.family).to_string());
-        command.args(["--bare", "--token-file"]).arg(Token::Good.path());
-        command.arg("--wait").arg(format!("tcp/{PORT}"));
+        command.arg("--profile").arg(stage::profile()).arg("--wait").arg(format!("tcp/{PORT}"));
         let ended = Process::run(&self.stage.net.client, "jpat knock", command)?;
         ensure!(ended.status.success(), "jpat knock: {}\n{}", ended.status, ended.output);
-        Ok(ended.output.lines().last().unwrap_or_default().to_owned())
+        let [reply, open] = ended.output.lines().collect::<Vec<_>>()[..] else { bail!("{}", ended.output) };
+        ensure!(reply.starts_with("opened commerce-listings for "), "the reply is {reply}");
+        Ok(format!("{reply}; {open}"))
     }
 
     /// Served just before the end, not just after: the grant was written between `sent` and `granted`.

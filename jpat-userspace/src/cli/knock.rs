@@ -64,7 +64,7 @@ pub(super) struct Options {
     /// How long to wait for it
     #[arg(long, default_value = "5s", value_parser = duration, value_name = "TIME")]
     wait_timeout: Duration,
-    /// Send a token that every server refuses
+    /// Send what every server refuses
     #[arg(long)]
     force: bool,
     /// Knock at the IPv4 address only

@@ -1,6 +1,10 @@
 //! What can go wrong with a knock.
 
-use std::{io, net::IpAddr, path::PathBuf};
+use std::{
+    io,
+    net::IpAddr,
+    path::{Path, PathBuf},
+};
 
 use super::{preflight, profile::ProfileError, sealed::Sizes, wait};
 use crate::{
@@ -33,15 +37,18 @@ pub enum ClientError {
     #[error("the knock cannot be sealed: {0}")]
     Seal(#[from] SealError),
     /// A token with `cnf`, and no key.
-    #[error("the token is bound to a key (cnf): name its file with --key, or as client_key in the profile")]
+    #[error(
+        "the token is bound to a key (cnf): name its file with --key, or as client_key in the profile (--force sends it all the same)"
+    )]
     NoClientKey,
     /// A token with another key in its `cnf`.
     #[error(
-        "the token is bound to another key than this one: `jpat issuer sign --cnf`, or your identity provider, binds it to yours"
+        "the token is bound to another key than this one: `jpat issuer sign --cnf`, or your identity provider, binds it to yours \
+         (--force sends it all the same)"
     )]
     OtherClientKey,
     /// The client's key cannot be read.
-    #[error("{}\n  remedy: {}", error.describe(path), error.remedy(path))]
+    #[error("{}\n  remedy: {}", error.describe(path), key_remedy(error, path))]
     ClientKeyFile {
         /// Its file.
         path: PathBuf,
@@ -130,8 +137,27 @@ fn too_long(sizes: Sizes) -> String {
     format!("the token does not fit one datagram of at most {MAX_PAYLOAD} bytes: {takes}. What to do: {advice}")
 }
 
+fn key_remedy(error: &SecretFileError, path: &Path) -> String {
+    match error {
+        SecretFileError::Unreadable(_) | SecretFileError::Content => {
+            "make one with `jpat keygen --out FILE`".to_owned()
+        }
+        SecretFileError::Exposed(_) | SecretFileError::ForeignOwner(_) => error.remedy(path),
+    }
+}
+
 /// What a code means, in brackets.
 pub(crate) fn explained(code: &str) -> String {
     let known = Refusal::ALL.iter().find(|refusal| refusal.code() == code);
-    known.map_or_else(String::new, |refusal| format!(" ({})", refusal.text().trim_end_matches('.')))
+    known.map_or_else(String::new, |refusal| {
+        let text = refusal.text().trim_end_matches('.');
+        let mut letters = text.chars();
+        match (letters.next(), letters.clone().next()) {
+            // Not an abbreviation.
+            (Some(first), Some(second)) if second.is_lowercase() || second == ' ' => {
+                format!(" ({}{})", first.to_lowercase(), letters.as_str())
+            }
+            _ => format!(" ({text})"),
+        }
+    })
 }

@@ -59,6 +59,8 @@ pub struct Wish<'w> {
     pub address: Option<Claimed>,
     /// The client's key; left out where the token is bound to none.
     pub key: Option<&'w ClientKey>,
+    /// Seals without the right key as well, which every server refuses.
+    pub force: bool,
 }
 
 /// Seals knocks to one server.
@@ -152,13 +154,17 @@ pub fn read_key(path: &Path) -> Result<ClientKey, ClientError> {
 
 fn possession<'w>(wish: &Wish<'w>) -> Result<Option<Possession<'w>>, ClientError> {
     let Some(cnf) = cnf(wish.token) else { return Ok(None) };
-    let key = wish.key.ok_or(ClientError::NoClientKey)?;
+    let key = match wish.key {
+        Some(key) => key,
+        None if wish.force => return Ok(None),
+        None => return Err(ClientError::NoClientKey),
+    };
     let by_thumbprint = cnf.get("jkt").is_some();
     let is_this = match cnf.get("jwk") {
         Some(jwk) => crate::knock::proof::PublicKey::from_jwk(jwk).as_ref() == Some(key.public()),
         None => cnf.get("jkt").and_then(Value::as_str) == Some(key.public().thumbprint().as_str()),
     };
-    if is_this { Ok(Some(Possession { key, by_thumbprint })) } else { Err(ClientError::OtherClientKey) }
+    if is_this || wish.force { Ok(Some(Possession { key, by_thumbprint })) } else { Err(ClientError::OtherClientKey) }
 }
 
 /// `cnf` of a token, unverified.

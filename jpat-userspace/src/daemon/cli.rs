@@ -79,6 +79,12 @@ enum Command {
         /// JWK Set of the token's issuer, for one whose keys are fetched
         #[arg(long, value_name = "FILE")]
         jwks: Option<PathBuf>,
+        /// As a bare knock, even where its issuer accepts sealed ones
+        #[arg(long, conflicts_with = "proof")]
+        bare: bool,
+        /// As if the client had proved that it holds the key which the token is bound to
+        #[arg(long)]
+        proof: bool,
         #[command(flatten)]
         output: FormatOption,
     },
@@ -150,8 +156,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             ended
         }
         Command::Check { config, output } => offline::check(&config.config, output.format),
-        Command::Explain { config, token_file, source, at, jwks, output } => {
-            let question = offline::Question { config: config.config, token_file, source, at, jwks };
+        Command::Explain { config, token_file, source, at, jwks, bare, proof, output } => {
+            let question = offline::Question { config: config.config, token_file, source, at, jwks, bare, proof };
             offline::explain(&question, output.format)
         }
         Command::Schema => {

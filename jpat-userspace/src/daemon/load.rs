@@ -1,10 +1,6 @@
 //! From files to what runs: one function each for a start, a reload and `jpatd check`.
 
-use std::{
-    collections::BTreeMap,
-    path::Path,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use jpat_common::grant::ServiceId;
 
@@ -96,15 +92,14 @@ pub fn snapshot(
             keys = keys.with(&issuer.name, held);
         }
     }
-    let snapshot =
-        Snapshot {
-            generation,
-            server: secrets::load(&config).map_err(Invalid)?.server.map(Arc::new),
-            config,
-            policy: Arc::new(policy),
-            keys: Arc::new(keys),
-            service_ids: Arc::new(ids),
-        };
+    let snapshot = Snapshot {
+        generation,
+        server: secrets::load(&config).map_err(Invalid)?.server.map(Arc::new),
+        config,
+        policy: Arc::new(policy),
+        keys: Arc::new(keys),
+        service_ids: Arc::new(ids),
+    };
     Ok((snapshot, notes))
 }
 

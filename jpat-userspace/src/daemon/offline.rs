@@ -17,7 +17,7 @@ use crate::{
     client::Host,
     clock::{self, Now, UnixTime},
     config::{Config, KeySource},
-    explain::{self, Decision},
+    explain::{self, Decision, Way},
     init,
     output::{self, Format},
     provision::{self, Wanted},
@@ -31,6 +31,8 @@ pub(super) struct Question {
     pub(super) source: IpAddr,
     pub(super) at: Option<jiff::Timestamp>,
     pub(super) jwks: Option<PathBuf>,
+    pub(super) bare: bool,
+    pub(super) proof: bool,
 }
 
 pub(super) fn init(out: PathBuf, interface: Option<String>) -> anyhow::Result<ExitCode> {
@@ -40,7 +42,10 @@ pub(super) fn init(out: PathBuf, interface: Option<String>) -> anyhow::Result<Ex
         |peer| format!("your address {peer} is always allowed"),
     );
     output::talk(&format!("wrote {} (audit mode: nothing is dropped yet); {allowed}", written.config.display()));
-    output::talk("next, as root; then as root, the token going to the client; then from the client:");
+    output::talk(&format!(
+        "next, as root; then as root; then from the client, which needs {} (secret):",
+        written.client.display()
+    ));
     output::fact(&written.next.join("\n"));
     Ok(ExitCode::SUCCESS)
 }
@@ -93,7 +98,8 @@ pub(super) fn explain(question: &Question, format: Format) -> anyhow::Result<Exi
     for note in notes {
         output::talk(&format!("jpatd: {note}"));
     }
-    let explanation = explain::explain(&snapshot, &token, question.source, moment(question.at)?);
+    let way = if question.bare { Way::Bare } else { Way::usual(&snapshot.config, &token, question.proof) };
+    let explanation = explain::explain(&snapshot, &token, way, question.source, moment(question.at)?);
     match format {
         Format::Text => output::fact(&explanation.to_string()),
         Format::Json => output::fact(&explanation.to_json().to_string()),

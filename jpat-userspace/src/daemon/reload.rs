@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use super::{core::Core, filter_rules, load, lockout, mode_number, openings, put_back, replies, rules, runtime::Runtime};
+use super::{
+    core::Core, filter_rules, load, lockout, mode_number, openings, put_back, replies, rules, runtime::Runtime,
+};
 use crate::{
     clock,
     config::{Config, Mode, secrets},

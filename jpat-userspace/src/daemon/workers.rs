@@ -80,7 +80,12 @@ fn work(jobs: &mpsc::Receiver<Job>, done: &async_mpsc::UnboundedSender<Done>, ve
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{clock::BootTime, knock::Knock, refusal::Refusal, verify::{Denied, Outcome}};
+    use crate::{
+        clock::BootTime,
+        knock::Knock,
+        refusal::Refusal,
+        verify::{Denied, Outcome},
+    };
 
     #[test]
     fn a_panic_gives_its_job_back_and_the_thread_goes_on() {

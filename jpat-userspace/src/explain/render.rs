@@ -4,9 +4,8 @@ use std::fmt::{self, Display, Formatter};
 
 use serde_json::{Value, json};
 
-use super::{Check, Decision, Explanation};
+use super::{Check, Decision, Explanation, Way};
 use crate::{
-    knock::Form,
     output::printable,
     policy::{Owner, RuleOutcome, RuleResult},
 };
@@ -21,7 +20,7 @@ impl Display for Explanation {
             (Some(principal), Some(id)) => format!("token {id} of {principal}"),
             (_, None) | (None, _) => "a token that nobody vouches for".to_owned(),
         };
-        writeln!(f, "{}, from {}, at {}", printable(&whose), self.source, self.at)?;
+        writeln!(f, "{}, {} from {}, at {}", printable(&whose), self.way.form().as_str(), self.source, self.at)?;
         writeln!(f)?;
         let supposed = self.rules_supposed();
         let rows: Vec<_> =
@@ -132,7 +131,8 @@ impl Explanation {
             "version": VERSION,
             "at": self.at.to_string(),
             "source": self.source.to_string(),
-            "form": Form::Bare.as_str(),
+            "form": self.way.form().as_str(),
+            "proof": matches!(self.way, Way::Sealed { proof: true }),
             "principal": self.principal.as_ref().map(|p| json!({ "issuer": p.issuer, "subject": p.subject })),
             "token": self.id.as_ref().map(ToString::to_string),
             "allowed": self.allowed(),

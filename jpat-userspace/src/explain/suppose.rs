@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Check, Checks, Explanation};
+use super::{Check, Checks, Explanation, Way};
 use crate::{
     clock::{Now, UnixTime},
     config::{Config, ReplayMode},
@@ -17,13 +17,13 @@ use crate::{
 pub(super) fn verify(
     snapshot: &Snapshot,
     token: &str,
-    form: Form,
+    way: Way,
     now: Now,
     explanation: &mut Explanation,
 ) -> Option<VerifiedToken> {
     let claims = Claims::parse(&Parts::split(token).ok()?.payload).ok()?;
     let mut config = Config::clone(&snapshot.config);
-    let mut at = now;
+    let (mut at, mut presented) = (now, way.presented());
     // What ran before the verifier: the datagram's own check.
     let before = explanation.checks.iter().take_while(|check| check.name == "datagram").count();
     if explanation.checks.iter().any(|check| check.result == Err(Refusal::BadSource)) {
@@ -32,7 +32,7 @@ pub(super) fn verify(
     let mut forgiven = vec![];
     loop {
         let mut record = Checks::default();
-        let verified = token::verify(token, form, &config, &snapshot.keys, at, &mut record);
+        let verified = token::verify(token, presented, &config, &snapshot.keys, at, &mut record);
         let known = explanation.checks.len() - before;
         // A check that passed for real and fails under a supposition ends the matter.
         if record.0.len() < known {
@@ -45,8 +45,13 @@ pub(super) fn verify(
             Err(denied) if forgiven.contains(&denied.refusal) => return None,
             Err(denied) => {
                 forgiven.push(denied.refusal);
-                let what =
-                    forgive(denied.refusal, form, denied.issuer.as_deref()?, &claims, &mut config, &mut at.unix)?;
+                let what = if denied.refusal == Refusal::ProofMissing {
+                    presented.assumed = true;
+                    "the client had proved that it holds the key of `cnf` (--proof)".to_owned()
+                } else {
+                    let issuer = denied.issuer.as_deref()?;
+                    forgive(denied.refusal, way.form(), issuer, &claims, &mut config, &mut at.unix)?
+                };
                 explanation.suppositions.push(what);
             }
         }

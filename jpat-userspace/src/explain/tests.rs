@@ -121,7 +121,7 @@ fn without_a_signature_no_rule_is_asked() {
 #[test]
 fn a_source_that_never_gets_a_grant_is_refused_first() {
     let lab = Lab::new();
-    let told = explain(&lab.snapshot, &lab.token(&with(json!({}))), "127.0.0.1".parse().unwrap(), NOW);
+    let told = explain(&lab.snapshot, &lab.token(&with(json!({}))), Way::Bare, "127.0.0.1".parse().unwrap(), NOW);
     assert_eq!(told.decision, Decision::Refused { refusal: Refusal::BadSource, rule: None });
     assert!(told.checks[1..].iter().all(|check| check.supposed), "{told}");
     assert_eq!(told.suppositions, ["127.0.0.1 could hold a grant"]);
@@ -170,6 +170,38 @@ fn the_decision_is_the_verifiers() {
         }
     }
     assert!(seen.contains(&None) && seen.len() > 10, "{seen:?}");
+}
+
+#[test]
+fn p6_a_sealed_token_is_judged_as_sealed_and_its_proof_is_said() {
+    let mut lab = Lab::new();
+    let free = lab.token(&with(json!({})));
+    let bound = lab.token(&with(json!({ "cnf": { "jkt": "x" } })));
+    let odd = lab.token(&with(json!({ "cnf": { "kid": "x" } })));
+    let way = |lab: &Lab, token: &str, proof| Way::usual(&lab.snapshot.config, token, proof);
+    assert_eq!(way(&lab, &free, false), Way::Bare, "its issuer takes nothing else");
+    lab.config(|config| config.issuers[0].accept = [Form::Bare, Form::Sealed].into());
+    let sealed = Way::Sealed { proof: false };
+    assert_eq!(way(&lab, &free, false), sealed);
+    let told = |lab: &Lab, token: &str, proof| {
+        let told = explain(&lab.snapshot, token, way(lab, token, proof), source(), NOW);
+        let refusal = match &told.decision {
+            Decision::Open(_) => None,
+            Decision::Refused { refusal, .. } => Some(*refusal),
+        };
+        (refusal, told)
+    };
+    assert_eq!(told(&lab, &free, false).0, None);
+    let (refusal, why) = told(&lab, &bound, false);
+    assert_eq!(refusal, Some(Refusal::ProofMissing));
+    assert!(why.suppositions[0].contains("--proof") && !why.rules.is_empty(), "{why}");
+    assert_eq!(told(&lab, &bound, true).0, None);
+    assert_eq!(told(&lab, &odd, true).0, Some(Refusal::UnknownConfirmation));
+    lab.config(|config| config.issuers[0].replay = ReplayMode::Proof);
+    assert_eq!(told(&lab, &free, false).0, Some(Refusal::NoConfirmation));
+    assert_eq!(told(&lab, &bound, true).0, None);
+    let loopback = explain(&lab.snapshot, &free, sealed, "127.0.0.1".parse().unwrap(), NOW);
+    assert!(matches!(loopback.decision, Decision::Refused { refusal: Refusal::BadSource, .. }));
 }
 
 #[test]
@@ -237,7 +269,7 @@ impl Lab {
     }
 
     fn explain(&self, token: &str) -> Explanation {
-        explain(&self.snapshot, token, source(), NOW)
+        explain(&self.snapshot, token, Way::Bare, source(), NOW)
     }
 }
 

@@ -36,10 +36,18 @@ pub struct Claim {
 #[derive(Debug)]
 enum Next {
     Deny(Denied),
-    Grant { token: Arc<VerifiedToken>, leases: Vec<Lease>, claimed: Claimed, is_repeat: bool },
+    Grant {
+        token: Arc<VerifiedToken>,
+        leases: Vec<Lease>,
+        claimed: Claimed,
+        is_repeat: bool,
+    },
     /// Nothing but an answer.
     Repeat(Arc<VerifiedToken>),
-    Close { token: Arc<VerifiedToken>, wanted: Option<Vec<String>> },
+    Close {
+        token: Arc<VerifiedToken>,
+        wanted: Option<Vec<String>>,
+    },
 }
 
 impl Claim {
@@ -95,8 +103,9 @@ impl Gate {
         let mut records = Vec::new();
         let mut sealed = sealed.filter(|_| outcome.is_verified());
         if let Some(sealed) = &sealed {
+            let is_skewed = matches!(&outcome, Outcome::Denied(denied) if denied.refusal == Refusal::ClockSkew);
             let used = NonceUse { nonce: sealed.nonce, time: sealed.time, group: knock.group };
-            if let Err(refusal) = self.nonces.claim(used, now) {
+            if let Err(refusal) = self.nonces.claim(used, is_skewed, now) {
                 let denied = match outcome {
                     Outcome::Denied(denied) => Denied { refusal, rule: None, ..denied },
                     Outcome::Allowed(allowed) => denied(&allowed.token, refusal),

@@ -126,4 +126,3 @@ pub struct Answer {
     /// The grants that it tells of.
     pub(super) keys: BTreeSet<GrantKey>,
 }
-

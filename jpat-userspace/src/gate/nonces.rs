@@ -11,6 +11,7 @@ use crate::{
     clock::{Now, UnixTime},
     refusal::Refusal,
     store::replay::{NONCE_RETENTION, NonceUse},
+    verify::CLOCK_WINDOW,
 };
 
 /// Seconds from the moment in which a knock dated as far ahead as can be is taken to that in which it is forgotten, and some
@@ -20,6 +21,8 @@ const WINDOW_SECS: u64 = jpat_common::sealed::FILTER_WINDOW_MS / 1_000 + NONCE_R
 #[derive(Debug)]
 pub(super) struct Nonces {
     since: Since,
+    /// For knocks whose date is further away than any that is taken.
+    since_skewed: Since,
     /// By date. A copy of a knock has the date of the original, which is part of what is authenticated.
     seen: BTreeMap<(UnixTime, [u8; 16]), u32>,
     groups: BTreeMap<u32, usize>,
@@ -29,8 +32,13 @@ pub(super) struct Nonces {
 }
 
 impl Nonces {
-    pub(super) fn new(per_second: u32, since: Since, forgotten: UnixTime, seen: Vec<NonceUse>) -> Self {
-        let mut nonces = Self { since, seen: BTreeMap::new(), groups: BTreeMap::new(), per_second, forgotten };
+    /// `is_first`: nothing was taken before `since`. Else a sender's clock may have dated it later: what was accepted, by
+    /// [`CLOCK_WINDOW`]; what was refused for its date and answered, by more, and that is not answered again.
+    pub(super) fn new(per_second: u32, since: Since, is_first: bool, forgotten: UnixTime, seen: Vec<NonceUse>) -> Self {
+        let late = |leeway| if is_first { since } else { since.with_leeway(leeway) };
+        let (since, since_skewed) = (late(CLOCK_WINDOW), late(NONCE_RETENTION));
+        let (known, groups) = (BTreeMap::new(), BTreeMap::new());
+        let mut nonces = Self { since, since_skewed, seen: known, groups, per_second, forgotten };
         for used in seen {
             nonces.insert(used);
         }
@@ -41,14 +49,16 @@ impl Nonces {
         self.per_second = per_second;
     }
 
-    /// Uses a nonce up.
+    /// Uses a nonce up. `is_skewed`: the knock is refused for its date.
     ///
     /// # Errors
     /// [`Refusal::BeforeStart`] where it is not known whether it was used; [`Refusal::KnockReplayed`]; [`Refusal::ReplayFull`].
     /// None of them may be answered: the sender need not be who sealed the knock.
-    pub(super) fn claim(&mut self, used: NonceUse, now: Now) -> Result<(), Refusal> {
+    pub(super) fn claim(&mut self, used: NonceUse, is_skewed: bool, now: Now) -> Result<(), Refusal> {
         self.forget(now.unix);
-        if used.time.after(NONCE_RETENTION) <= now.unix || used.time <= self.forgotten || self.since.is_before(used.time, now) {
+        let since = if is_skewed { self.since_skewed } else { self.since };
+        let is_old = used.time.after(NONCE_RETENTION) <= now.unix || used.time <= self.forgotten;
+        if is_old || since.is_before(used.time, now) {
             return Err(Refusal::BeforeStart);
         }
         if self.seen.contains_key(&(used.time, used.nonce)) {

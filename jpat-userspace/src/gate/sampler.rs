@@ -101,8 +101,7 @@ mod tests {
     #[test]
     fn another_principal_token_or_refusal_is_no_repeat() {
         let mut sampler = Sampler::new();
-        let cases =
-            [("alice", "1", "expired"), ("alice", "2", "expired"), ("bob", "1", "expired")];
+        let cases = [("alice", "1", "expired"), ("alice", "2", "expired"), ("bob", "1", "expired")];
         for (sub, jti, refusal) in cases.into_iter().chain([("alice", "1", "not_allowed")]) {
             assert_eq!(sampler.verified(who(sub, jti), refusal, BootTime(0)), Some(0), "{sub} {jti} {refusal}");
             assert_eq!(sampler.verified(who(sub, jti), refusal, BootTime(1)), None, "{sub} {jti} {refusal}");

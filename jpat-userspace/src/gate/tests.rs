@@ -24,12 +24,12 @@ use super::*;
 use crate::{
     clock::UnixTime,
     config::{PrefixWidths, ReplayMode},
-    store::replay::NONCE_RETENTION,
-    token::VerifiedToken,
     knock::{
         Form,
         sealed::{self as codec, ReplyTicket, Verb},
     },
+    store::replay::NONCE_RETENTION,
+    token::VerifiedToken,
     verify::{self, Allowed, Opening, Outcome, Sealed},
 };
 
@@ -87,9 +87,9 @@ impl Host {
             once_leeway: Duration::ZERO,
         };
         Self {
-            gate: Gate::new(settings.clone(), Recovered::nothing(now), now),
+            gate: Gate::new(settings.clone(), Recovered::first(now), now),
             settings,
-            disk: Disk { is_full: false, known: Recovered::nothing(now) },
+            disk: Disk { is_full: false, has_failed: false, known: Recovered::first(now) },
             now,
             usable: usable as usize,
             generation: 7,
@@ -190,6 +190,10 @@ impl Host {
 
     /// As [`Self::restart`], over the same store.
     fn restart_with_store(&mut self) {
+        if std::mem::take(&mut self.disk.has_failed) {
+            let known = &mut self.disk.known;
+            (known.floor, known.origin, known.is_first) = (known.floor.max(self.now.unix), self.now.boot, false);
+        }
         self.restart(self.disk.known.clone());
     }
 
@@ -312,12 +316,14 @@ static TICKET: LazyLock<ReplyTicket> = LazyLock::new(|| {
 #[derive(Clone)]
 struct Disk {
     is_full: bool,
+    has_failed: bool,
     known: Recovered,
 }
 
 impl Disk {
     fn append(&mut self, records: &[ClaimRecord]) -> bool {
         if self.is_full {
+            self.has_failed = true;
             return false;
         }
         let Recovered { nonces, uses, tokens, leases, .. } = &mut self.known;

@@ -5,6 +5,9 @@ pub(super) struct Values<'a> {
     pub(super) interfaces: &'a [String],
     /// Sources that are always allowed, or none.
     pub(super) peer: Option<&'a str>,
+    /// Id of this host to sealed knocks.
+    pub(super) server: &'a str,
+    pub(super) knock_key: u16,
     pub(super) issuer: &'a str,
     pub(super) audience: &'a str,
     pub(super) subject: &'a str,
@@ -12,7 +15,8 @@ pub(super) struct Values<'a> {
 }
 
 pub(super) fn render(values: &Values<'_>) -> String {
-    let Values { interfaces, peer, issuer, audience, subject, keys } = values;
+    let Values { interfaces, peer, server, knock_key, issuer, audience, subject, keys } = values;
+    let server = toml_string(server);
     let interfaces = list(interfaces);
     let (peer, of_peer) = match peer {
         Some(peer) => (list(&[(*peer).to_owned()]), "where you were logged in from when this was written"),
@@ -37,6 +41,17 @@ port = 1337                     # UDP; knocks are taken here
 [always_allow]
 sources = {peer}  # {of_peer}
 
+# Who this host is to sealed knocks. `jpatd client-config` prints what a client must know of it.
+[server]
+id = {server}
+keys = ["server.key"]           # several while one replaces another
+
+# Keeps strangers away from the controller; it authorises nothing. One for each group of clients.
+[[knock_key]]
+id = {knock_key}
+group = "clients"
+file = "knock-{knock_key}.key"
+
 # Who issues tokens. This one is local: its private keys lie in issuer/, next to this file, and are not needed by jpatd.
 # After `jpat issuer keys generate`: `jpat issuer keys jwks --dir issuer > jwks.json`, then `jpat reload`.
 [[issuer]]
@@ -45,8 +60,8 @@ issuer = {issuer}
 audience = [{audience}]
 algorithms = ["ES256"]
 keys = {{ jwks_file = {keys} }}
-accept = ["bare"]               # the token crosses the network in the clear: keep it short-lived
-replay = "once"                 # each token opens once, and none from before the controller's start does
+accept = ["sealed"]
+replay = "proof"                # each knock is signed with the client's own key, which the token names (--cnf)
 leeway = "0s"                   # the issuer has this host's own clock
 
 # What is protected, for whom, for how long.

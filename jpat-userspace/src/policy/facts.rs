@@ -64,10 +64,8 @@ fn value<'v>(json: &'v Json) -> Box<dyn Val + 'v> {
 /// The verifier takes no sealed token with a `cnf` that has no good proof.
 fn knock(form: Form, token: &VerifiedToken) -> Box<dyn Val> {
     let has_proof = form == Form::Sealed && token.claims().get("cnf").is_some();
-    let members: [(_, Box<dyn Val>); 2] = [
-        ("form", Box::new(CelString::from(form.as_str()))),
-        ("proof", Box::new(CelBool::from(has_proof))),
-    ];
+    let members: [(_, Box<dyn Val>); 2] =
+        [("form", Box::new(CelString::from(form.as_str()))), ("proof", Box::new(CelBool::from(has_proof)))];
     Box::new(CelMap::from(
         members.map(|(name, member)| (CelMapKey::from(name), member)).into_iter().collect::<HashMap<_, _>>(),
     ))

@@ -37,6 +37,9 @@ use crate::{
 /// filter that has not heard of a clock step yet.
 pub const NONCE_RETENTION: Duration = Duration::from_millis(jpat_common::sealed::FILTER_WINDOW_MS + 10_000);
 
+/// File beside the store that is there as long as every append succeeded. Taking it away needs no room on a full disk.
+const COMPLETE: &str = "replay.complete";
+
 /// Layout of the records.
 const VERSION: u32 = 1;
 
@@ -45,6 +48,7 @@ const VERSION: u32 = 1;
 #[derive(Debug)]
 pub struct ReplayStore {
     path: PathBuf,
+    complete: PathBuf,
     /// Nothing after a failure: the engine takes no more writes then, and is opened anew for the next.
     tables: Option<Tables>,
 }
@@ -57,6 +61,9 @@ pub struct Recovered {
     /// They are refused if dated before this moment of this boot, as the clocks stand when they come. Zero, the boot,
     /// when the store is of an earlier one.
     pub origin: BootTime,
+    /// Whether no controller ran on this state before `origin`. Where one did, a sender's clock that is ahead may have dated
+    /// after it what was taken before.
+    pub is_first: bool,
     /// Latest date of a nonce that was forgotten.
     pub forgotten_knock: UnixTime,
     /// Latest `exp` of a token whose use was forgotten.
@@ -74,7 +81,13 @@ pub struct Recovered {
 }
 
 impl Recovered {
-    /// Nothing is known: nothing dated before `now` is accepted.
+    /// Nothing happened before `now`.
+    #[must_use]
+    pub fn first(now: Now) -> Self {
+        Self { is_first: true, ..Self::nothing(now) }
+    }
+
+    /// Nothing is known of what happened before `now`: nothing dated before `now` is accepted.
     #[must_use]
     pub fn nothing(now: Now) -> Self {
         Self { floor: now.unix, origin: now.boot, ..Self::default() }
@@ -89,26 +102,35 @@ struct Header {
     boot_id: String,
     floor: UnixTime,
     origin: BootTime,
+    is_first: bool,
 }
 
 impl ReplayStore {
-    /// Opens the store of a state directory, or makes one. `boot_id` is the kernel's, different for every boot.
+    /// Opens the store of a state directory, or makes one. `boot_id` is the kernel's, different for every boot. A directory
+    /// without `services.json` has seen no controller yet, so that this comes before [`super::Services::open`].
     ///
     /// # Errors
     /// A store that cannot be read or written, is damaged, or of another version.
     pub fn open(state: &Path, boot_id: &str, now: Now) -> Result<(Self, Recovered), ReplayStoreError> {
         let path = state.join("replay");
         let header_path = state.join("replay.json");
+        let complete = state.join(COMPLETE);
         let header = read_header(&header_path)?;
         let has_tables = path.try_exists().map_err(|source| ReplayStoreError::io(&path, source))?;
         let fresh = |note: Option<String>| {
-            let recovered = Recovered { note, ..Recovered::nothing(now) };
+            let is_first = note.is_none() && !state.join("services.json").try_exists().unwrap_or(true);
+            let recovered = Recovered { note, is_first, ..Recovered::nothing(now) };
             write_header(&header_path, boot_id, &recovered)?;
             let tables = Tables::create(&path)?;
-            Ok((Self { path: path.clone(), tables: Some(tables) }, recovered))
+            write_complete(&complete);
+            Ok((Self { path: path.clone(), complete: complete.clone(), tables: Some(tables) }, recovered))
         };
         let Some(header) = header else {
-            return if has_tables { Err(ReplayStoreError::Damaged(path, "replay.json is missing".to_owned())) } else { fresh(None) };
+            return if has_tables {
+                Err(ReplayStoreError::Damaged(path, "replay.json is missing".to_owned()))
+            } else {
+                fresh(None)
+            };
         };
         if !has_tables {
             return fresh(Some(format!("{} is gone: knocks from before this start are refused", path.display())));
@@ -130,14 +152,25 @@ impl ReplayStore {
         };
         recovered.floor = header.floor;
         recovered.origin = header.origin;
+        recovered.is_first = header.is_first;
+        if !complete.try_exists().unwrap_or(false) {
+            // A knock that was refused for that may have been answered, and its nonce is in no record.
+            (recovered.floor, recovered.origin) = (recovered.floor.max(now.unix), now.boot);
+            recovered.is_first = false;
+            let what = "the replay store could not be written before this start";
+            recovered.note = Some(format!("{what}: knocks and `once` tokens from before it are refused"));
+            write_header(&header_path, boot_id, &recovered)?;
+            write_complete(&complete);
+        } else if has_crashed {
+            (recovered.origin, recovered.is_first) = (BootTime(0), false);
+            write_header(&header_path, boot_id, &recovered)?;
+        }
         if has_crashed {
-            recovered.origin = BootTime(0);
             // Ends are moments of a boot.
             recovered.leases.clear();
             tables.clear_leases()?;
-            write_header(&header_path, boot_id, &recovered)?;
         }
-        Ok((Self { path, tables: Some(tables) }, recovered))
+        Ok((Self { path, complete, tables: Some(tables) }, recovered))
     }
 
     /// Adds what must be known before anything is opened. All of it is kept, or none.
@@ -145,7 +178,10 @@ impl ReplayStore {
     /// # Errors
     /// What keeps it from being kept: a full disk, say. The next call tries again from the start.
     pub fn append(&mut self, records: &[ClaimRecord]) -> Result<(), ReplayStoreError> {
-        self.with(|tables| tables.append(records))
+        self.with(|tables| tables.append(records)).inspect_err(|_| {
+            // If even that fails, the file system is read-only, and what it holds is complete.
+            let _gone = fs::remove_file(&self.complete);
+        })
     }
 
     /// Removes what has lost its meaning at `now`, at most some thousands at a time. Call it now and then.
@@ -167,6 +203,13 @@ impl ReplayStore {
     }
 }
 
+/// Without it the next start accepts nothing from before itself, so that its absence is safe.
+fn write_complete(path: &Path) {
+    if let Err(error) = fs::write(path, []) {
+        tracing::warn!("{}: {error}; after the next start, knocks from before it are refused", path.display());
+    }
+}
+
 fn read_header(path: &Path) -> Result<Option<Header>, ReplayStoreError> {
     let bytes = match fs::read(path) {
         Ok(bytes) => bytes,
@@ -183,8 +226,8 @@ fn read_header(path: &Path) -> Result<Option<Header>, ReplayStoreError> {
 }
 
 fn write_header(path: &Path, boot_id: &str, recovered: &Recovered) -> Result<(), ReplayStoreError> {
-    let header =
-        Header { version: VERSION, boot_id: boot_id.to_owned(), floor: recovered.floor, origin: recovered.origin };
+    let Recovered { floor, origin, is_first, .. } = *recovered;
+    let header = Header { version: VERSION, boot_id: boot_id.to_owned(), floor, origin, is_first };
     let text = serde_json::to_vec_pretty(&header).map_err(|error| ReplayStoreError::io(path, error.into()))?;
     super::replace(path, &text).map_err(|source| ReplayStoreError::io(path, source))
 }

@@ -85,6 +85,12 @@ fn bare_knocks_are_warned_of_as_far_as_they_go() {
 }
 
 #[test]
+fn a_service_that_no_knock_can_name_is_warned_of() {
+    let odd = sealed(SECTIONS).replace("\"commerce-listings\"", "\"Commerce.Listings\"");
+    assert_eq!(load(&odd).1, ["no sealed knock can ask for `Commerce.Listings` by its name"]);
+}
+
+#[test]
 fn what_sealed_knocks_need_is_asked_for() {
     let keygen = "`jpatd keygen --out DIR` makes the keys and prints what to add";
     let (server, knock_key) = SECTIONS.split_at(SECTIONS.find("[[knock_key]]").unwrap());

@@ -1,6 +1,7 @@
 //! The sealed form against its specification, `docs/protocol.md`.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod cost;
 mod encoding;
 mod hostile;
 mod reference;

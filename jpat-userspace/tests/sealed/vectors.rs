@@ -1,7 +1,7 @@
 //! `tests/vectors/protocol`: made by the second writing, agreed with by the library, value by value. `JPAT_WRITE_VECTORS=1`
 //! writes them anew.
 
-mod case;
+pub(crate) mod case;
 mod negative;
 
 use std::{fs, path::PathBuf};

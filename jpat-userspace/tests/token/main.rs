@@ -8,6 +8,7 @@ mod mint;
 
 mod accepted;
 mod refusals;
+mod sealed;
 mod rfc8725;
 mod keys;
 mod properties;

@@ -34,6 +34,7 @@ pub(super) fn run(options: &Options) -> Result<(), CliError> {
         services: &options.service,
         address: options.address.or(profile.address),
         key: key.as_ref(),
+        force: options.force,
     };
     let sealer = Sealer::new(&profile, wish, now)?;
     let seen = preflight::look(&token, Form::Sealed, now);
@@ -91,8 +92,11 @@ pub(super) fn run(options: &Options) -> Result<(), CliError> {
 struct Knocked {
     exchanges: Vec<Exchange>,
     failed: Vec<SendError>,
-    waited: Option<(WaitFor, Result<(SocketAddr, clock::BootTime), NotOpen>)>,
+    waited: Option<Waited>,
 }
+
+/// What was waited for, and where and when it answered.
+type Waited = (WaitFor, Result<(SocketAddr, clock::BootTime), NotOpen>);
 
 impl Knocked {
     /// The first refusal, if no address did what was asked.

@@ -165,7 +165,10 @@ mod tests {
         }
         assert_eq!(queue.push(1, source(1), ("flood", 100)), Some(("flood", 100)));
         let order: Vec<_> = std::iter::from_fn(|| queue.pop()).collect();
-        assert_eq!(order.iter().filter(|item| item.0 == "flood").map(|item| item.1).collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
+        assert_eq!(
+            order.iter().filter(|item| item.0 == "flood").map(|item| item.1).collect::<Vec<_>>(),
+            [0, 1, 2, 3, 4]
+        );
         assert!(order[..4].iter().filter(|item| item.0 == "other").count() == 3, "in turn: {order:?}");
     }
 

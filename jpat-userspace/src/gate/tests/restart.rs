@@ -24,7 +24,11 @@ fn p6_after_a_restart_with_the_store_everything_is_as_it_was() {
     host.sleep(30);
     host.restart_with_store();
     assert_eq!(host.sealed(&SealedKnock { nonce: 6, time: host.now.unix, ..once }, HERE), Err(Refusal::Replayed));
-    assert_eq!(host.sealed(&SealedKnock::new(7, &open, host.now), THERE), Ok(Taken::Granted), "nothing binds it any more");
+    assert_eq!(
+        host.sealed(&SealedKnock::new(7, &open, host.now), THERE),
+        Ok(Taken::Granted),
+        "nothing binds it any more"
+    );
 }
 
 #[test]
@@ -44,7 +48,15 @@ fn p6_without_the_store_nothing_dated_before_the_start_is_accepted_or_answered()
     }
     assert_eq!(host.replies.len(), replies);
     assert_eq!(host.once(&token("alice", "2", 600), HERE), Err(Refusal::BeforeStart));
-    assert_eq!(host.sealed(&SealedKnock::new(3, &token("alice", "3", 600), host.now), HERE), Ok(Taken::Granted));
+    // A sender's clock that is ahead dates what was taken before the start after it.
+    let mut ahead = SealedKnock::new(3, &token("alice", "3", 600), host.now);
+    ahead.time = host.now.unix.after(Duration::from_secs(29));
+    assert_eq!(host.sealed(&ahead, HERE), Err(Refusal::BeforeStart));
+    ahead.time = host.now.unix.after(Duration::from_secs(290));
+    assert_eq!(host.sealed(&ahead, HERE), Err(Refusal::BeforeStart));
+    assert_eq!(host.replies.len(), replies);
+    host.sleep(31);
+    assert_eq!(host.sealed(&SealedKnock::new(4, &token("alice", "3", 600), host.now), HERE), Ok(Taken::Granted));
 }
 
 #[test]
@@ -59,6 +71,7 @@ fn p6_after_another_boot_what_is_dated_before_it_is_refused() {
     host.restart(Recovered { floor: UnixTime::from_secs(START), origin: BootTime(0), ..Recovered::default() });
     assert_eq!(host.sealed(&captured, HERE), Err(Refusal::BeforeStart));
     assert_eq!(host.once(&token("alice", "2", 9_000), HERE), Err(Refusal::BeforeStart));
+    host.sleep(30);
     assert_eq!(host.sealed(&SealedKnock::new(2, &token("alice", "1", 9_000), host.now), HERE), Ok(Taken::Granted));
 }
 
@@ -76,7 +89,10 @@ fn a_restart_knows_whose_grants_they_are() {
     host.restart_with_store();
     let after = host.gate.grants(host.now);
     let names = |views: &[GrantView]| -> Vec<_> {
-        views.iter().map(|view| (view.source, view.service.clone(), view.principal.clone(), view.token_id.clone(), view.until)).collect()
+        views
+            .iter()
+            .map(|view| (view.source, view.service.clone(), view.principal.clone(), view.token_id.clone(), view.until))
+            .collect()
     };
     let (mut expected, found) = (names(&before), names(&after));
     for view in &mut expected {
@@ -91,7 +107,9 @@ fn a_restart_knows_whose_grants_they_are() {
         Err(Refusal::TooManySources),
         "the quota holds"
     );
-    let denied = |token: &VerifiedToken, _, form| (token.principal().subject == "bob" && form == Form::Bare).then(|| "left".to_owned());
+    let denied = |token: &VerifiedToken, _, form| {
+        (token.principal().subject == "bob" && form == Form::Bare).then(|| "left".to_owned())
+    };
     host.gate.reload(SNAPSHOT, LIMITS, &BTreeSet::new(), &denied, host.now);
     host.run();
     assert_eq!((host.open("192.0.2.1", &ssh(0)), host.open("192.0.2.1", &web(0))), (0, 25), "bob is out, alice is not");
@@ -107,7 +125,11 @@ fn a_restart_knows_whose_grants_they_are() {
 #[test]
 fn p3_an_adopted_lease_ends_no_later_than_the_map_says_or_its_exp() {
     let mut host = Host::new();
-    host.sealed(&SealedKnock { openings: vec![web(600)], ..SealedKnock::new(1, &token("alice", "1", 300), host.now) }, HERE).unwrap();
+    host.sealed(
+        &SealedKnock { openings: vec![web(600)], ..SealedKnock::new(1, &token("alice", "1", 300), host.now) },
+        HERE,
+    )
+    .unwrap();
     assert_eq!(host.open(HERE, &web(0)), 300);
     host.step(200);
     host.restart_with_store();

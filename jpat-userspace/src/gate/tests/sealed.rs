@@ -25,7 +25,10 @@ fn p6_a_nonce_is_used_up_by_the_first_who_brings_it_and_a_replay_is_never_answer
 #[test]
 fn p6_a_refused_knock_is_answered_once_and_opens_nothing_when_its_time_has_come() {
     let mut host = Host::new();
-    let early = SealedKnock { time: host.now.unix.after(Duration::from_secs(94)), ..SealedKnock::new(1, &token("alice", "1", 600), host.now) };
+    let early = SealedKnock {
+        time: host.now.unix.after(Duration::from_secs(94)),
+        ..SealedKnock::new(1, &token("alice", "1", 600), host.now)
+    };
     assert_eq!(host.sealed(&early, HERE), Err(Refusal::ClockSkew));
     assert_eq!(host.replies, [reply::Outcome::Refused("clock_skew".to_owned())]);
     host.sleep(94);
@@ -133,7 +136,11 @@ fn p6_what_a_sealed_knock_binds_is_free_when_the_last_grant_has_ended() {
 fn p6_under_proof_a_token_moves_with_its_key_and_its_clock_is_read_once() {
     let mut host = Host::new();
     let alice = token("alice", "1", 100);
-    let proof = |nonce, host: &Host| SealedKnock { mode: ReplayMode::Proof, openings: vec![web(90)], ..SealedKnock::new(nonce, &alice, host.now) };
+    let proof = |nonce, host: &Host| SealedKnock {
+        mode: ReplayMode::Proof,
+        openings: vec![web(90)],
+        ..SealedKnock::new(nonce, &alice, host.now)
+    };
     assert_eq!(host.sealed(&proof(1, &host), HERE), Ok(Taken::Granted));
     assert_eq!(host.sealed(&proof(2, &host), THERE), Ok(Taken::Granted));
     host.sleep(50);
@@ -147,13 +154,20 @@ fn p6_under_proof_a_token_moves_with_its_key_and_its_clock_is_read_once() {
 fn renew_is_for_whoever_has_something_open_from_here() {
     let mut host = Host::new();
     let (alice, next) = (token("alice", "1", 600), token("alice", "2", 600));
-    let renew = |nonce, token: &Arc<VerifiedToken>, host: &Host| SealedKnock { verb: Verb::Renew, ..SealedKnock::new(nonce, token, host.now) };
+    let renew = |nonce, token: &Arc<VerifiedToken>, host: &Host| SealedKnock {
+        verb: Verb::Renew,
+        ..SealedKnock::new(nonce, token, host.now)
+    };
     assert_eq!(host.sealed(&renew(1, &alice, &host), HERE), Err(Refusal::NotOpen));
     assert_eq!(host.sealed(&SealedKnock::new(2, &alice, host.now), HERE), Ok(Taken::Granted));
     assert_eq!(host.sealed(&renew(3, &alice, &host), HERE), Ok(Taken::Renewed));
     assert_eq!(host.sealed(&renew(4, &next, &host), THERE), Err(Refusal::NotOpen), "another address");
     assert_eq!(host.sealed(&renew(5, &token("bob", "3", 600), &host), HERE), Err(Refusal::NotOpen), "somebody else");
-    assert_eq!(host.sealed(&renew(6, &next, &host), HERE), Ok(Taken::Granted), "the same principal, with its next token");
+    assert_eq!(
+        host.sealed(&renew(6, &next, &host), HERE),
+        Ok(Taken::Granted),
+        "the same principal, with its next token"
+    );
     host.sleep(30);
     assert_eq!(host.sealed(&renew(7, &alice, &host), HERE), Err(Refusal::NotOpen), "it has ended");
 }
@@ -162,7 +176,10 @@ fn renew_is_for_whoever_has_something_open_from_here() {
 fn close_gives_back_ones_own_leases_and_leaves_flows_to_their_mode() {
     let mut host = Host::new();
     let (alice, bob) = (token("alice", "1", 600), token("bob", "2", 600));
-    let open = |nonce, token: &Arc<VerifiedToken>, host: &Host| SealedKnock { openings: vec![web(30), ssh(30)], ..SealedKnock::new(nonce, token, host.now) };
+    let open = |nonce, token: &Arc<VerifiedToken>, host: &Host| SealedKnock {
+        openings: vec![web(30), ssh(30)],
+        ..SealedKnock::new(nonce, token, host.now)
+    };
     let close = |nonce, names: &[&str], host: &Host| SealedKnock {
         verb: Verb::Close,
         wanted: (!names.is_empty()).then(|| names.iter().map(|name| (*name).to_owned()).collect()),
@@ -216,7 +233,8 @@ fn p4_p6_a_store_that_fails_opens_nothing_and_uses_no_token_up() {
 fn p4_a_reply_never_tells_of_a_grant_that_the_map_did_not_take() {
     let mut host = Host::new();
     host.full_map = Some(lease::key(&ssh(0), ip(HERE)));
-    let knock = SealedKnock { openings: vec![web(30), ssh(30)], ..SealedKnock::new(1, &token("alice", "1", 600), host.now) };
+    let knock =
+        SealedKnock { openings: vec![web(30), ssh(30)], ..SealedKnock::new(1, &token("alice", "1", 600), host.now) };
     host.send(&knock, HERE);
     assert_eq!(host.replies, [reply::Outcome::Refused("write_failed".to_owned())]);
     assert_eq!(host.refused, [Refusal::WriteFailed]);
@@ -231,7 +249,11 @@ fn p1_only_a_sealed_knock_that_authenticates_is_answered() {
     let judged = knock.judged(host.now);
     let sealed = judged.sealed.unwrap();
     let unknown = Denied { refusal: Refusal::BadSignature, issuer: None, who: None, rule: None };
-    let known = Denied { refusal: Refusal::WrongAudience, who: Some(Who { principal: alice.principal().clone(), token: alice.id().clone() }), ..unknown.clone() };
+    let known = Denied {
+        refusal: Refusal::WrongAudience,
+        who: Some(Who { principal: alice.principal().clone(), token: alice.id().clone() }),
+        ..unknown.clone()
+    };
     for (denied, accepted, nonces) in [(unknown, false, 0), (known, false, 1)] {
         let job = host.admit(HERE).unwrap();
         let sealed = Some(Box::new(Sealed { accepted, ..Sealed::clone(&sealed) }));

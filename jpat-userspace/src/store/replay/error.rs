@@ -27,15 +27,17 @@ impl ReplayStoreError {
         Self::Io { path: path.to_owned(), source }
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the engine's list of what can be damaged is open")]
     pub(super) fn engine(path: &Path, error: fjall::Error) -> Self {
         match error {
             fjall::Error::Io(source) => Self::io(path, source),
-            fjall::Error::InvalidVersion(version) => {
-                Self::Version(path.to_owned(), version.map_or_else(|| "unknown".to_owned(), |version| version.to_string()))
-            }
+            fjall::Error::InvalidVersion(version) => Self::Version(
+                path.to_owned(),
+                version.map_or_else(|| "unknown".to_owned(), |version| version.to_string()),
+            ),
             fjall::Error::Locked => Self::io(path, io::Error::other("another process has it open")),
             fjall::Error::Poisoned => Self::io(path, io::Error::other("an earlier write failed")),
-            other => Self::Damaged(path.to_owned(), other.to_string()),
+            error => Self::Damaged(path.to_owned(), error.to_string()),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, OwnedWriteBatch as WriteBatch};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch as WriteBatch, PersistMode};
 use serde::de::DeserializeOwned;
 
 use super::{ClaimRecord, LeaseId, NONCE_RETENTION, NonceUse, Recovered, ReplayStoreError, StoredLease};
@@ -51,7 +51,11 @@ impl Tables {
     /// Makes empty tables.
     pub(super) fn create(path: &Path) -> Result<Self, ReplayStoreError> {
         let tables = Self::any(path)?;
-        tables.marks.insert(COMPLETE, []).and_then(|()| tables.database.persist(PersistMode::SyncAll)).map_err(tables.error())?;
+        tables
+            .marks
+            .insert(COMPLETE, [])
+            .and_then(|()| tables.database.persist(PersistMode::SyncAll))
+            .map_err(tables.error())?;
         Ok(tables)
     }
 
@@ -111,9 +115,15 @@ impl Tables {
         for record in records {
             match record {
                 ClaimRecord::Nonce(used) => batch.insert(&self.nonces, nonce_key(used), used.group.to_be_bytes()),
-                ClaimRecord::Use(used) => batch.insert(&self.uses, self.token_key(used.expires, &used.id)?, self.text(used)?),
+                ClaimRecord::Use(used) => {
+                    batch.insert(&self.uses, self.token_key(used.expires, &used.id)?, self.text(used)?)
+                }
                 ClaimRecord::Token(token) => {
-                    batch.insert(&self.tokens, self.token_key(token.expires(), token.id())?, self.text(token.as_ref())?);
+                    batch.insert(
+                        &self.tokens,
+                        self.token_key(token.expires(), token.id())?,
+                        self.text(token.as_ref())?,
+                    );
                 }
                 ClaimRecord::Lease(lease) => batch.insert(&self.leases, self.lease_key(&lease.id)?, self.text(lease)?),
                 ClaimRecord::LeaseOver(id) => batch.remove(&self.leases, self.lease_key(id)?),

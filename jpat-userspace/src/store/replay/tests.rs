@@ -13,7 +13,7 @@ const NEXT_BOOT: &str = "22222222-2222-2222-2222-222222222222";
 fn p6_claims_are_there_after_the_process_was_killed() {
     let dir = tempfile::tempdir().unwrap();
     let (mut store, recovered) = ReplayStore::open(dir.path(), BOOT, now(1_000)).unwrap();
-    assert_eq!(recovered, Recovered::nothing(now(1_000)));
+    assert_eq!(recovered, Recovered::first(now(1_000)));
     let (nonce, used, token, lease) = (nonce(1, 1_001), token_use("a", 1_600), token("a"), lease("a", 30));
     let records = [
         ClaimRecord::Nonce(nonce),
@@ -30,7 +30,7 @@ fn p6_claims_are_there_after_the_process_was_killed() {
         uses: vec![used],
         tokens: vec![token],
         leases: vec![lease],
-        ..Recovered::nothing(now(1_000))
+        ..Recovered::first(now(1_000))
     };
     assert_eq!(recovered, expected);
 }
@@ -91,6 +91,14 @@ fn p6_after_another_boot_nothing_from_before_it_counts_and_no_lease_is_left() {
 }
 
 #[test]
+fn p6_a_state_directory_that_has_seen_a_controller_is_no_first_start() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("services.json"), "{}").unwrap();
+    let (_store, recovered) = ReplayStore::open(dir.path(), BOOT, now(1_000)).unwrap();
+    assert_eq!(recovered, Recovered::nothing(now(1_000)));
+}
+
+#[test]
 fn p6_a_store_that_is_gone_means_that_nothing_is_known() {
     let dir = tempfile::tempdir().unwrap();
     drop(ReplayStore::open(dir.path(), BOOT, now(1_000)).unwrap());
@@ -101,8 +109,33 @@ fn p6_a_store_that_is_gone_means_that_nothing_is_known() {
 }
 
 #[test]
+fn p6_after_an_append_that_failed_the_next_start_accepts_nothing_from_before_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, _) = ReplayStore::open(dir.path(), BOOT, now(1_000)).unwrap();
+    store.append(&[ClaimRecord::Nonce(nonce(1, 1_001))]).unwrap();
+    // What a failed append leaves behind: no tables, which the next call opens anew.
+    store.tables = None;
+    fs::rename(dir.path().join("replay"), dir.path().join("away")).unwrap();
+    fs::write(dir.path().join("replay"), "in the way").unwrap();
+    store.append(&[ClaimRecord::Nonce(nonce(2, 1_001))]).unwrap_err();
+    fs::remove_file(dir.path().join("replay")).unwrap();
+    fs::rename(dir.path().join("away"), dir.path().join("replay")).unwrap();
+    store.append(&[ClaimRecord::Nonce(nonce(3, 1_001))]).unwrap();
+    drop(store);
+    let (store, recovered) = ReplayStore::open(dir.path(), BOOT, now(1_010)).unwrap();
+    assert_eq!((recovered.floor, recovered.origin), (unix(1_010), BootTime(10 * SECOND)));
+    assert_eq!(recovered.nonces, [nonce(1, 1_001), nonce(3, 1_001)]);
+    assert!(recovered.note.unwrap().contains("could not be written"));
+    drop(store);
+    let (_store, recovered) = ReplayStore::open(dir.path(), BOOT, now(1_020)).unwrap();
+    assert_eq!((recovered.floor, recovered.origin, recovered.note), (unix(1_010), BootTime(10 * SECOND), None));
+}
+
+#[test]
 fn p6_a_damaged_store_is_an_error_and_stays_until_the_host_crashed() {
-    for damage in [damage_journal as fn(&Path), cut_journal, |state| fs::write(state.join("replay/version"), "x").unwrap()] {
+    for damage in
+        [damage_journal as fn(&Path), cut_journal, |state| fs::write(state.join("replay/version"), "x").unwrap()]
+    {
         let dir = filled();
         damage(dir.path());
         let error = ReplayStore::open(dir.path(), BOOT, now(2_000)).unwrap_err();
