@@ -56,7 +56,7 @@ pub(super) fn read(plaintext: &[u8]) -> Option<Message> {
             _ => message.proof = Some(string(&mut rest, BYTES)?),
         }
     }
-    let is_padded = plaintext.len() % 8 == 0 && rest.len() < 8 && rest.iter().all(|byte| *byte == 0);
+    let is_padded = plaintext.len().is_multiple_of(8) && rest.len() < 8 && rest.iter().all(|byte| *byte == 0);
     (last >= 7 && is_padded && is_right(&message)).then_some(message)
 }
 
