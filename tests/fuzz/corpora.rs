@@ -1,5 +1,7 @@
 //! Every input that a search has found worth keeping, and every one that once showed a defect, through the target it is for.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
+
 use std::{
     collections::BTreeSet,
     fs,
@@ -34,7 +36,6 @@ fn replay(name: &str) {
             panic!("{}: {}", path.display(), why.unwrap_or_default());
         }
     }
-    println!("{name}: {} inputs of the corpus, {} regressions", corpus.len(), regressions.len());
 }
 
 #[test]

@@ -7,7 +7,7 @@ mod tool;
 
 use std::{fs, path::PathBuf, process::ExitCode};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::ValueEnum;
 
 use self::{run::Found, tool::Tool};
@@ -111,19 +111,17 @@ fn directory() -> PathBuf {
     cargo::root().join("target/fuzz")
 }
 
-/// Where inputs are checked in: `corpus` or `regressions`.
+/// Where inputs of a target are checked in: `corpus` or `regressions`. Made if it is not there.
 fn checked_in(kind: &str, target: &str) -> Result<PathBuf> {
-    let path = cargo::root().join("tests/fuzz").join(kind).join(target);
-    fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
-    Ok(path)
+    made(cargo::root().join("tests/fuzz").join(kind).join(target))
 }
 
-/// A directory of this name for a target, made if it is not there.
+/// A directory of this kind for a target under `target/fuzz`. Made if it is not there.
 fn own(kind: &str, target: &str) -> Result<PathBuf> {
-    if target.is_empty() {
-        bail!("a target has a name");
-    }
-    let path = directory().join(kind).join(target);
+    made(directory().join(kind).join(target))
+}
+
+fn made(path: PathBuf) -> Result<PathBuf> {
     fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
     Ok(path)
 }

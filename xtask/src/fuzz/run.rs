@@ -14,6 +14,8 @@ use crate::{cargo, output};
 
 /// As `jpat_fuzz::MAX_INPUT`.
 const MAX_INPUT: &str = "-max_len=4096";
+/// Inputs that are checked in, the smallest first: as the test `corpora` allows.
+const MAX_FILES: usize = 300;
 /// Seconds for one input, and megabytes; more is a finding.
 const BOUNDS: [&str; 2] = ["-timeout=10", "-rss_limit_mb=2048"];
 
@@ -56,23 +58,27 @@ pub(super) fn search(tool: &Tool, target: &str, seconds: u64) -> Result<Found> {
     Ok(found)
 }
 
-/// Replaces the checked-in corpus by the fewest inputs that reach every edge that is reached.
+/// Replaces the checked-in corpus by few inputs that reach every edge that is reached.
 pub(super) fn minimise(tool: &Tool, target: &str) -> Result<()> {
     let (corpus, fresh) = (checked_in("corpus", target)?, own("minimised", target)?);
     empty(&fresh)?;
     let mut command = tool.command("run");
     command.arg(target).arg(&fresh).arg(&corpus).arg(own("corpus", target)?).arg(own("seeds", target)?).arg("--");
     // Edges alone: with how often each is passed, it would be thousands of inputs.
-    command.args(["-merge=1", "-use_counters=0", MAX_INPUT]).args(BOUNDS);
+    command.args(["-set_cover_merge=1", "-use_counters=0", MAX_INPUT]).args(BOUNDS);
     cargo::succeed(&mut command)?;
-    empty(&corpus)?;
-    let mut kept = 0;
+    let mut inputs = Vec::new();
     for entry in fs::read_dir(&fresh).with_context(|| format!("cannot read {}", fresh.display()))? {
         let entry = entry.with_context(|| format!("cannot read {}", fresh.display()))?;
-        fs::copy(entry.path(), corpus.join(entry.file_name())).context("cannot copy an input")?;
-        kept += 1;
+        inputs.push((entry.metadata().context("cannot measure an input")?.len(), entry.file_name()));
     }
-    output::step(format_args!("{target}: {kept} inputs in {}", corpus.display()));
+    inputs.sort();
+    let kept = &inputs[..inputs.len().min(MAX_FILES)];
+    empty(&corpus)?;
+    for (_, name) in kept {
+        fs::copy(fresh.join(name), corpus.join(name)).context("cannot copy an input")?;
+    }
+    output::step(format_args!("{target}: {} inputs of {} in {}", kept.len(), inputs.len(), corpus.display()));
     Ok(())
 }
 

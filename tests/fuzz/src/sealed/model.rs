@@ -56,13 +56,14 @@ pub(super) fn read(plaintext: &[u8]) -> Option<Message> {
             _ => message.proof = Some(string(&mut rest, BYTES)?),
         }
     }
-    let is_padded = plaintext.len() % 8 == 0 && rest.len() < 8 && rest.iter().all(|byte| *byte == 0);
+    let is_padded = plaintext.len().is_multiple_of(8) && rest.len() < 8 && rest.iter().all(|byte| *byte == 0);
     (last >= 7 && is_padded && is_right(&message)).then_some(message)
 }
 
 fn is_right(message: &Message) -> bool {
     let is_name = |name: &String| {
-        (1..=64).contains(&name.len()) && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+        let fits = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+        (1..=64).contains(&name.len()) && name.chars().all(fits) && !name.starts_with('.')
     };
     let services = message.services.as_ref().is_none_or(|names| {
         (1..=16).contains(&names.len()) && names.iter().all(is_name) && names.windows(2).all(|pair| pair[0] < pair[1])

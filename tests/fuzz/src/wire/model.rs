@@ -35,7 +35,7 @@ pub(super) fn judge(payload: &[u8], now_ns: u64, host: &impl Filter) -> Result<A
         Some(b'J') => {}
         Some(_) => return Err(DropReason::KnockNoForm),
     }
-    if payload.len() < 128 || payload.len() > 1232 || payload.len() % 8 != 0 {
+    if payload.len() < 128 || payload.len() > 1232 || !payload.len().is_multiple_of(8) {
         return Err(DropReason::KnockSealedLength);
     }
     if &payload[..4] != b"JPAT" {
