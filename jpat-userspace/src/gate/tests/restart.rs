@@ -42,8 +42,10 @@ fn p6_without_the_store_nothing_dated_before_the_start_is_accepted_or_answered()
     let unseen = SealedKnock { nonce: 2, ..captured.clone() };
     for knock in [&captured, &unseen] {
         assert_eq!(host.sealed(knock, HERE), Err(Refusal::BeforeStart));
-        host.step(3_600);
+        host.step(200);
         assert_eq!(host.sealed(knock, HERE), Err(Refusal::BeforeStart));
+        host.step(3_400);
+        assert_eq!(host.sealed(knock, HERE), Err(Refusal::ClockSkew));
         host.step(-3_600);
     }
     assert_eq!(host.replies.len(), replies);
