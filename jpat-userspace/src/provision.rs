@@ -202,7 +202,9 @@ mod tests {
         assert_eq!(*profile.knock_key, *secret_file::read(&out.join("knock-1.key")).unwrap());
         assert_eq!((profile.server_id.as_str(), profile.port, profile.address), ("web-1", 1337, None));
         // All or nothing: the knock key is there already.
-        fs::remove_file(out.join("server.key")).unwrap();
+        for name in ["server.key", "server.pub"] {
+            fs::remove_file(out.join(name)).unwrap();
+        }
         assert!(matches!(keygen(&out, BOTH), Err(ProvisionError::Exists(_))));
         assert!(!out.join("server.key").exists());
     }

@@ -95,9 +95,9 @@ fn check_broken(stage: &mut Stage) -> Result<()> {
     for (what, text, words) in [
         ("an unknown key", format!("color = \"red\"\n{good}"), &["jpat.toml:1", "color"][..]),
         (
-            "a key of a later version",
+            "sealed knocks without keys",
             good.replace("[listen]", "[server]\nreply = true\n[listen]"),
-            &["not available in this version"],
+            &["server.id", "server.keys", "jpatd keygen"],
         ),
         ("no services", no_services, &["service"]),
         ("a port twice", good.replace("tcp/5432", "tcp/8443"), &["tcp/8443", "web", "db"]),

@@ -2,6 +2,7 @@
 
 mod altered;
 mod answers;
+mod python;
 mod rotation;
 mod thief;
 
@@ -28,7 +29,10 @@ use crate::{
 };
 
 pub(crate) fn trials() -> Vec<Trial> {
-    [thief::trials(), altered::trials(), answers::trials(), rotation::trials()].into_iter().flatten().collect()
+    [thief::trials(), altered::trials(), answers::trials(), rotation::trials(), python::trials()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 /// Longer than any knock takes on a busy machine; shorter than a trial.
@@ -131,3 +135,14 @@ const PROOF: Wish<'_> = Wish { verb: None, services: &[], address: None, proof: 
 
 /// A knock without anything.
 const PLAIN: Wish<'_> = Wish { proof: None, ..PROOF };
+
+/// For tokens that may be used once: none is good that was signed in the start's own second.
+const ONCE: &str = "replay = \"once\"\nleeway = \"0s\"";
+
+/// As [`start`], and waits until a new token is dated after it.
+fn start_and_wait(stage: &mut Stage) -> Result<Knocker> {
+    let knocker = start(stage)?;
+    let started = jpat_userspace::clock::now().unix.secs();
+    wait::for_true("the next second", PATIENCE, || Ok(jpat_userspace::clock::now().unix.secs() > started))?;
+    Ok(knocker)
+}

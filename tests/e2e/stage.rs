@@ -126,11 +126,17 @@ impl Stage {
         Ok(ended.output)
     }
 
+    /// Writes a file of this stage that nobody else may read.
+    pub(crate) fn write_private(&self, name: &str, text: &str) -> Result<()> {
+        let file = self.path(name);
+        std::fs::write(&file, text)?;
+        Ok(std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600))?)
+    }
+
     /// Runs `jpat knock` as a member.
     pub(crate) fn jpat_knock(&self, member: Member, host: &str, token: &str, more: &[&str]) -> Result<Ended> {
         let file = self.path("token");
-        std::fs::write(&file, token)?;
-        std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+        self.write_private("token", token)?;
         let mut command = Command::new(binaries::jpat()?);
         command.args(["knock", host, "--bare", "--token-file"]).arg(&file).args(more);
         Process::run(self.net.of(member), "jpat", command)

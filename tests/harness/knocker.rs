@@ -146,8 +146,7 @@ impl Knocker {
     /// If it does not fit.
     pub fn seal_to(&self, target: &Target, token: &str, wish: Wish<'_>) -> Result<Sealed> {
         let Wish { verb, services, address, proof, ahead_ms } = wish;
-        let proof =
-            proof.map(|named| Possession { key: &self.client, by_thumbprint: named == Named::Thumbprint });
+        let proof = proof.map(|named| Possession { key: &self.client, by_thumbprint: named == Named::Thumbprint });
         let request = Request { verb: verb.unwrap_or(Verb::Open), token, services, address, proof };
         let now = UnixTime(clock::now().unix.0.saturating_add_signed(ahead_ms * 1_000_000));
         let (datagram, ticket) = sealed::seal(&request, target, now)?;

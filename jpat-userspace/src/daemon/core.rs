@@ -58,7 +58,7 @@ impl Core {
                         self.gate.write_failed(key, clock::now());
                     }
                 },
-                Command::Claim(claim) => match self.store.append(claim.records()) {
+                Command::Claim(claim) => match self.store.append(claim.records(), clock::now()) {
                     Ok(()) => self.gate.claimed(*claim, clock::now()),
                     Err(error) => {
                         tracing::error!("{error}");
@@ -66,7 +66,7 @@ impl Core {
                     }
                 },
                 Command::Note(records) => {
-                    if let Err(error) = self.store.append(&records) {
+                    if let Err(error) = self.store.append(&records, clock::now()) {
                         tracing::error!("{error}");
                     }
                 }

@@ -243,6 +243,9 @@ impl Runtime {
         if let Err(error) = self.core.datapath.filter_mut().set_clock(now) {
             tracing::error!("setting the program's wall clock: {error:#}");
         }
+        if let Err(error) = self.core.store.compact(now) {
+            tracing::error!("{error}");
+        }
         if self.devices.poll_timeout() <= now.boot {
             self.look_at_devices();
         }

@@ -40,6 +40,9 @@ pub const NONCE_RETENTION: Duration = Duration::from_millis(jpat_common::sealed:
 /// File beside the store that is there as long as every append succeeded. Taking it away needs no room on a full disk.
 const COMPLETE: &str = "replay.complete";
 
+/// After a failure nothing is tried for so long: opening the tables anew takes milliseconds, and knocks come fast.
+const RETRY: Duration = Duration::from_secs(1);
+
 /// Layout of the records.
 const VERSION: u32 = 1;
 
@@ -51,6 +54,8 @@ pub struct ReplayStore {
     complete: PathBuf,
     /// Nothing after a failure: the engine takes no more writes then, and is opened anew for the next.
     tables: Option<Tables>,
+    retry: BootTime,
+    compacted: BootTime,
 }
 
 /// What a store knew at the start.
@@ -123,7 +128,7 @@ impl ReplayStore {
             write_header(&header_path, boot_id, &recovered)?;
             let tables = Tables::create(&path)?;
             write_complete(&complete);
-            Ok((Self { path: path.clone(), complete: complete.clone(), tables: Some(tables) }, recovered))
+            Ok((Self::of(&path, &complete, tables), recovered))
         };
         let Some(header) = header else {
             return if has_tables {
@@ -170,33 +175,58 @@ impl ReplayStore {
             recovered.leases.clear();
             tables.clear_leases()?;
         }
-        Ok((Self { path, complete, tables: Some(tables) }, recovered))
+        Ok((Self::of(&path, &complete, tables), recovered))
+    }
+
+    fn of(path: &Path, complete: &Path, tables: Tables) -> Self {
+        Self {
+            path: path.to_owned(),
+            complete: complete.to_owned(),
+            tables: Some(tables),
+            retry: BootTime(0),
+            compacted: BootTime(0),
+        }
     }
 
     /// Adds what must be known before anything is opened. All of it is kept, or none.
     ///
     /// # Errors
-    /// What keeps it from being kept: a full disk, say. The next call tries again from the start.
-    pub fn append(&mut self, records: &[ClaimRecord]) -> Result<(), ReplayStoreError> {
-        self.with(|tables| tables.append(records)).inspect_err(|_| {
+    /// What keeps it from being kept: a full disk, say. For a second nothing is tried again.
+    pub fn append(&mut self, records: &[ClaimRecord], now: Now) -> Result<(), ReplayStoreError> {
+        self.with(now, |tables| tables.append(records)).inspect_err(|_| {
             // If even that fails, the file system is read-only, and what it holds is complete.
             let _gone = fs::remove_file(&self.complete);
         })
     }
 
-    /// Removes what has lost its meaning at `now`, at most some thousands at a time. Call it now and then.
+    /// Removes what has lost its meaning at `now`: at most once a second, and some thousands at a time. Call it often.
     ///
     /// # Errors
     /// As [`Self::append`]. Nothing is lost by it.
     pub fn compact(&mut self, now: Now) -> Result<(), ReplayStoreError> {
-        self.with(|tables| tables.forget(now))
+        if now.boot < self.compacted.after(RETRY) && self.compacted != BootTime(0) {
+            return Ok(());
+        }
+        self.compacted = now.boot;
+        self.with(now, |tables| tables.forget(now))
     }
 
-    fn with(&mut self, work: impl FnOnce(&Tables) -> Result<(), ReplayStoreError>) -> Result<(), ReplayStoreError> {
+    fn with(
+        &mut self,
+        now: Now,
+        work: impl FnOnce(&Tables) -> Result<(), ReplayStoreError>,
+    ) -> Result<(), ReplayStoreError> {
         let tables = match self.tables.take() {
             Some(tables) => tables,
-            None => Tables::open(&self.path)?,
+            None if now.boot < self.retry => {
+                return Err(ReplayStoreError::io(&self.path, io::Error::other("an earlier write failed")));
+            }
+            None => {
+                self.retry = now.boot.after(RETRY);
+                Tables::open(&self.path)?
+            }
         };
+        self.retry = now.boot.after(RETRY);
         work(&tables)?;
         self.tables = Some(tables);
         Ok(())

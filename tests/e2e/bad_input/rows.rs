@@ -34,9 +34,9 @@ fn shapes() -> Vec<Row> {
     vec![
         packet("empty", "knock_empty", |_| Vec::new()),
         packet("oversized", "knock_too_long", |token| [token, &vec![b'A'; 1233 - token.len()]].concat()),
-        bytes("longest_garbage", "not_jws", |_| vec![b'A'; 1232]),
-        bytes("binary_garbage", "not_jws", |_| (0..=255).filter(|byte| *byte != b'.').collect()),
-        bytes("plain_text", "not_jws", |_| b"GET / HTTP/1.1".to_vec()),
+        packet("longest_garbage", "knock_no_form", |_| vec![b'A'; 1232]),
+        packet("binary_garbage", "knock_no_form", |_| (0..=255).filter(|byte| *byte != b'.').collect()),
+        packet("plain_text", "knock_no_form", |_| b"GET / HTTP/1.1".to_vec()),
         bytes("two_parts", "not_jws", |token| token[..last_dot(token)].to_vec()),
         bytes("no_signature", "bad_signature", |token| token[..=last_dot(token)].to_vec()),
         bytes("encrypted_five_parts", "not_jws", |token| [token, b".a.b"].concat()),
@@ -53,8 +53,11 @@ fn shapes() -> Vec<Row> {
         bytes("second_line_end", "bad_base64", |token| [token, b"\n\n"].concat()),
         bytes("null_byte", "bad_base64", |token| [token, b"\0"].concat()),
         raw("header_not_utf8", "not_utf8", |keys, _| keys.es256.sign(b"{\"alg\":\"ES256\",\"kid\":\"\xff\"}", b"{}")),
-        raw("header_no_json", "bad_json", |keys, _| keys.es256.sign(b"hello", b"{}")),
-        raw("header_no_object", "bad_json", |keys, _| keys.es256.sign(b"[1]", b"{}")),
+        raw("header_no_json", "bad_json", |keys, _| keys.es256.sign(b"{hello", b"{}")),
+        Row {
+            counted: Counted::Packet("knock_no_form"),
+            ..raw("header_no_object", "bad_json", |keys, _| keys.es256.sign(b"[1]", b"{}"))
+        },
         raw("payload_no_json", "bad_json", |keys, _| keys.es256.sign(&header(keys), b"hello")),
         raw("payload_not_utf8", "not_utf8", |keys, _| keys.es256.sign(&header(keys), b"{\"iss\":\"\xc0\x80\"}")),
         raw("duplicate_member_in_the_header", "duplicate_member", |keys, claims| {

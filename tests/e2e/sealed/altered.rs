@@ -45,7 +45,9 @@ fn all_refused(stage: &Stage, datagrams: &[Vec<u8>]) -> Result<Metrics> {
         let refused = refusals(&after) - refusals(&before);
         Ok(dropped >= count(datagrams) && refused >= queued)
     })
-    .with_context(|| format!("{} {}", after.changes(&before, "jpat_packets_total"), after.changes(&before, "jpat_knocks_total")))?;
+    .with_context(|| {
+        format!("{} {}", after.changes(&before, "jpat_packets_total"), after.changes(&before, "jpat_knocks_total"))
+    })?;
     for result in TAKEN {
         ensure!(after.knocks(result) == before.knocks(result), "one is {result}");
     }

@@ -16,7 +16,9 @@ use jpat_userspace::{
 use libtest_mimic::Trial;
 use serde_json::json;
 
-use super::{NO_REPLY, PLAIN, PROOF, bound_token, config, opened, start, thief::refused_with, told};
+use super::{
+    NO_REPLY, ONCE, PLAIN, PROOF, bound_token, config, opened, start, start_and_wait, thief::refused_with, told,
+};
 use crate::{
     config::{DB, HTTPS, KNOCK_PORT},
     stage::{Stage, address},
@@ -25,7 +27,7 @@ use crate::{
 
 pub(super) fn trials() -> Vec<Trial> {
     let bound = || config("replay = \"bind-source\"");
-    let once = || config("replay = \"once\"");
+    let once = || config(ONCE);
     let proof = || config("replay = \"proof\"");
     vec![
         trial::on("p6_a_knock_with_a_proof_opens_and_renews", proof, proved),
@@ -51,12 +53,15 @@ fn proved(stage: &mut Stage) -> Result<()> {
     }
     let unbound = knocker.seal(&stage.token()?, PLAIN)?;
     let reply = unbound.exchange(&stage.net.client, address(Family::V4, KNOCK_PORT), NO_REPLY)?;
-    refused_with(reply, "no_confirmation")
+    ensure!(reply.is_none() && stage.metrics()?.knocks("no_confirmation") == 1.0, "{reply:?}");
+    Ok(())
 }
 
 fn done(reply: Reply) -> Result<Vec<(String, u64)>> {
     match reply.outcome {
-        Outcome::Done { services, .. } => Ok(services.into_iter().map(|(name, end)| (name, end.0 / 1_000_000)).collect()),
+        Outcome::Done { services, .. } => {
+            Ok(services.into_iter().map(|(name, end)| (name, end.0 / 1_000_000)).collect())
+        }
         Outcome::Refused(code) => bail!("refused: {code}"),
     }
 }
@@ -143,14 +148,18 @@ fn skewed(stage: &mut Stage) -> Result<()> {
         ensure!(off.abs_diff(clock::now().unix.0 / 1_000_000) < 10_000, "the server's time {off}");
         refused_with(Some(reply), "clock_skew")?;
         super::refused_in_silence(
-            stage, Member::Client, Family::V4, &knock.datagram, super::Counted::Packet("knock_tag_seen"),
+            stage,
+            Member::Client,
+            Family::V4,
+            &knock.datagram,
+            super::Counted::Packet("knock_tag_seen"),
         )?;
     }
     stage.expect_tcp(Member::Client, Family::V4, HTTPS, Port::Silent)
 }
 
 fn lost(stage: &mut Stage) -> Result<()> {
-    let knocker = start(stage)?;
+    let knocker = start_and_wait(stage)?;
     let token = stage.token()?;
     let first = done(told(stage, &knocker.seal(&token, PLAIN)?, Family::V4)?)?;
     let again = told(stage, &knocker.seal(&token, PLAIN)?, Family::V4)?;
@@ -158,7 +167,10 @@ fn lost(stage: &mut Stage) -> Result<()> {
         Outcome::Done { services, repeated: true } => {
             let services: Vec<_> = services.into_iter().map(|(name, end)| (name, end.0 / 1_000_000)).collect();
             let is_same = |((a, x), (b, y)): (&(String, u64), &(String, u64))| a == b && x.abs_diff(*y) <= 5;
-            ensure!(services.len() == first.len() && services.iter().zip(&first).all(is_same), "{first:?}, then {services:?}");
+            ensure!(
+                services.len() == first.len() && services.iter().zip(&first).all(is_same),
+                "{first:?}, then {services:?}"
+            );
         }
         other => bail!("{other:?}"),
     }

@@ -36,8 +36,10 @@ fn rotate(stage: &mut Stage) -> Result<()> {
         opened(stage, &knocker.seal(&stage.token()?, PLAIN)?, Family::V4, &["web"])
             .with_context(|| format!("the {whose} keys, while both are there"))?;
     }
-    stage.config.rest = was
-        .replace("id = 1\ngroup = \"staff\"\nfile = \"knock-1.key\"", "id = 2\ngroup = \"staff-2\"\nfile = \"knock-2.key\"");
+    stage.config.rest = was.replace(
+        "id = 1\ngroup = \"staff\"\nfile = \"knock-1.key\"",
+        "id = 2\ngroup = \"staff-2\"\nfile = \"knock-2.key\"",
+    );
     stage.write_config()?;
     stage.admin_ok(&["reload"])?;
     let refused = old.seal(&stage.token()?, PLAIN)?;

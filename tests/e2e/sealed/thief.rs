@@ -12,9 +12,10 @@ use jpat_tests::{
 use jpat_userspace::knock::proof::Kind;
 use libtest_mimic::Trial;
 use nix::sys::signal::Signal;
-use serde_json::json;
 
-use super::{Counted, NO_REPLY, PLAIN, PROOF, bound_token, config, opened, refused_in_silence, start};
+use super::{
+    Counted, NO_REPLY, ONCE, PLAIN, PROOF, bound_token, config, opened, refused_in_silence, start, start_and_wait,
+};
 use crate::{
     config::{Config, HTTPS, KNOCK_PORT},
     stage::{Stage, address},
@@ -22,7 +23,7 @@ use crate::{
 };
 
 pub(super) fn trials() -> Vec<Trial> {
-    let once = || config("replay = \"once\"");
+    let once = || config(ONCE);
     let bound = || config("replay = \"bind-source\"");
     let proof = || config("replay = \"proof\"");
     let mut trials = vec![
@@ -76,8 +77,9 @@ fn after_detach(stage: &mut Stage) -> Result<()> {
     stage.end(Signal::SIGKILL)?;
     detach(stage)?;
     stage.start(&[])?;
+    refused_in_silence(stage, Member::Client, Family::V4, &knock.datagram, Counted::Knock("knock_replayed"))?;
     for from in [Member::Client, Member::Stranger] {
-        refused_in_silence(stage, from, Family::V4, &knock.datagram, Counted::Knock("knock_replayed"))?;
+        refused_in_silence(stage, from, Family::V4, &knock.datagram, Counted::Packet("knock_tag_seen"))?;
     }
     stage.expect_tcp(Member::Client, Family::V4, HTTPS, Port::Silent)
 }
@@ -121,7 +123,7 @@ fn another_server(stage: &mut Stage) -> Result<()> {
 }
 
 fn used_once(stage: &mut Stage) -> Result<()> {
-    let knocker = start(stage)?;
+    let knocker = start_and_wait(stage)?;
     let token = stage.token()?;
     opened(stage, &knocker.seal(&token, PLAIN)?, Family::V4, &["web"])?;
     // The thief has the token and the knock key, and seals it anew.

@@ -37,12 +37,13 @@ pub(super) struct Run {
 }
 
 /// What is run of the life cycle: where kernels may differ, not what the controller does by itself.
-const LIFE: [&str; 12] = [
+const LIFE: [&str; 13] = [
     "control_",
     "p4_sigterm_",
     "p4_no_packet_leaks_",
     "p4_a_hundred_",
     "p4_a_flow_goes_on_",
+    "p4_a_flow_without_a_grant_",
     "p4_a_second_controller_on_the_same_pins",
     "p4_an_upgrade_that_died_between_",
     "p4_a_program_that_cannot_be_loaded",
@@ -103,6 +104,7 @@ impl Group {
             Self::Time => vec![
                 run("e2e", "p3_a_clock_ --test-threads 1", 600),
                 run("e2e", "p3_no_grant_outlives_ --test-threads 1", 300),
+                run("e2e", "p6_a_captured_knock_is_refused_after_clock_steps", 300),
             ],
             Self::Lru => vec![run("kernel", "lru_ --test-threads 1", 300)],
         }

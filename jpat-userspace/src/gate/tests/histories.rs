@@ -233,7 +233,7 @@ impl History {
     }
 }
 
-/// Steps of a clock that is set to and fro, without a loss of the store; or of one that only goes forward, with such losses:
+/// Steps of a clock that is set to and fro, with a store that keeps all; or of one that only goes forward, with losses:
 /// what a clock said that is nowhere written down, nobody can know.
 fn any_step(with_losses: bool) -> impl Strategy<Value = Step> {
     let source = || select(&SOURCES[..]);
@@ -251,7 +251,7 @@ fn any_step(with_losses: bool) -> impl Strategy<Value = Step> {
         4 => select(&[1_u64, 5, 29, 31, 100, 311][..]).prop_map(Step::Sleep),
         3 => (least..700_i64).prop_map(Step::SetClock),
         1 => sub().prop_map(Step::Revoke),
-        1 => any::<bool>().prop_map(Step::DiskFull),
+        1 => any::<bool>().prop_map(move |is_full| Step::DiskFull(is_full && with_losses)),
         1 => prop::option::of(source()).prop_map(Step::MapFull),
         2 => Just(Step::Compact),
         3 => Just(Step::Kill),

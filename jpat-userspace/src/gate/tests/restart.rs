@@ -142,3 +142,15 @@ fn p3_an_adopted_lease_ends_no_later_than_the_map_says_or_its_exp() {
     host.tick();
     assert_eq!(host.open(HERE, &web(0)), 100);
 }
+
+#[test]
+fn p6_without_the_store_a_clock_set_back_makes_nothing_new_of_what_was_before_the_start() {
+    let mut host = Host::new();
+    let captured = SealedKnock::new(1, &token("alice", "1", 600), host.now);
+    host.sealed(&captured, HERE).unwrap();
+    host.sleep(5);
+    host.restart(Recovered::nothing(host.now));
+    host.step(-100);
+    host.sleep(70);
+    assert_eq!(host.sealed(&captured, THERE), Err(Refusal::BeforeStart), "by this clock it is dated after the start");
+}

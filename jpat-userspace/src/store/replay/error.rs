@@ -37,7 +37,24 @@ impl ReplayStoreError {
             ),
             fjall::Error::Locked => Self::io(path, io::Error::other("another process has it open")),
             fjall::Error::Poisoned => Self::io(path, io::Error::other("an earlier write failed")),
-            error => Self::Damaged(path.to_owned(), error.to_string()),
+            error => match io_kind(&error) {
+                Some(kind) => Self::io(path, io::Error::new(kind, error)),
+                None => Self::Damaged(path.to_owned(), error.to_string()),
+            },
         }
     }
+}
+
+/// What the system refused below the engine, where that has nothing to do with what was written.
+fn io_kind(error: &(dyn std::error::Error + 'static)) -> Option<io::ErrorKind> {
+    use io::ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(io) = error.downcast_ref::<io::Error>() {
+            let kind = io.kind();
+            return matches!(kind, PermissionDenied | QuotaExceeded | ReadOnlyFilesystem | StorageFull).then_some(kind);
+        }
+        next = error.source();
+    }
+    None
 }

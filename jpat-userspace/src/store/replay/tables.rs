@@ -9,7 +9,7 @@ use std::{
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch as WriteBatch, PersistMode};
 use serde::de::DeserializeOwned;
 
-use super::{ClaimRecord, LeaseId, NONCE_RETENTION, NonceUse, Recovered, ReplayStoreError, StoredLease};
+use super::{ClaimRecord, LeaseId, NONCE_RETENTION, NonceUse, Recovered, ReplayStoreError};
 use crate::{
     clock::{Now, UnixTime},
     token::TokenId,
@@ -132,6 +132,7 @@ impl Tables {
         batch.commit().map_err(self.error())
     }
 
+    /// Leases are taken away one by one, as they end.
     pub(super) fn forget(&self, now: Now) -> Result<(), ReplayStoreError> {
         let mut batch = self.batch(AT_ONCE);
         let (mut knock, mut token) = (self.mark(FORGOTTEN_KNOCK)?, self.mark(FORGOTTEN_TOKEN)?);
@@ -159,12 +160,6 @@ impl Tables {
                 break;
             }
             batch.remove(&self.tokens, key);
-        }
-        for row in self.leases.iter() {
-            let (key, value) = row.into_inner().map_err(self.error())?;
-            if self.json::<StoredLease>(&value)?.end <= now.boot {
-                batch.remove(&self.leases, key);
-            }
         }
         if batch.is_empty() {
             return Ok(());
