@@ -4,9 +4,9 @@ use std::io;
 
 use serde_json::{Value, json};
 
-use crate::{strings, vector};
+use super::{strings, vector};
 
-pub(crate) fn seeds() -> io::Result<Vec<Vec<u8>>> {
+pub(super) fn seeds() -> io::Result<Vec<Vec<u8>>> {
     let mut seeds = Vec::new();
     let mut keys: Vec<Value> = Vec::new();
     for name in [

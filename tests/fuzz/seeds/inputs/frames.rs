@@ -11,7 +11,7 @@ use jpat_tests::{
     vectors,
 };
 
-pub(crate) fn seeds() -> Vec<Vec<u8>> {
+pub(super) fn seeds() -> Vec<Vec<u8>> {
     let frame = |flags: u8, frame: &[u8]| [&[flags], frame].concat();
     let mut seeds: Vec<_> = vectors::all().iter().map(|vector| frame(0, &vector.frame)).collect();
     for case in evasion::cases(&scene()) {

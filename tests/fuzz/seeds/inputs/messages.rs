@@ -40,7 +40,7 @@ fn padded(mut message: Vec<u8>) -> Vec<u8> {
     message
 }
 
-pub(crate) fn seeds() -> Vec<Vec<u8>> {
+pub(super) fn seeds() -> Vec<Vec<u8>> {
     let required: Vec<Entry> = vec![
         (1, head(UNSIGNED, 1_790_000_001_000)),
         (2, bytes(&[7; 16])),
@@ -93,8 +93,21 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         seeds.push(padded(map(&other)));
     }
     // Longer forms, indefinite lengths, something behind.
-    seeds.push([&[MAP | 31], &whole[1..], &[0xff, 0, 0, 0, 0, 0, 0]].concat());
-    seeds.push(padded([&[MAP | 24, 7], &whole[1..]].concat()));
+    let bare = map(&required);
+    seeds.push(padded([&[MAP | 31], &bare[1..], &[0xff]].concat()));
+    seeds.push(padded([&[MAP | 24, 7], &bare[1..]].concat()));
+    seeds.push(padded([&bare[..1], &[24, 1], &bare[2..]].concat()));
+    let longer = [
+        (1, [&[BYTES | 24, 16][..], &[7; 16]].concat()),
+        (2, [&[TEXT | 25, 0, 13], SERVER.as_bytes()].concat()),
+        (3, vec![27, 0, 0, 0, 0, 0, 0, 0, 1]),
+        (4, [&[BYTES | 31], &bytes(b"{}")[..], &[0xff]].concat()),
+    ];
+    for (at, value) in longer {
+        let mut other = required.clone();
+        other[at].1 = value;
+        seeds.push(padded(map(&other)));
+    }
     seeds.push([whole.clone(), vec![0; 8]].concat());
     seeds.push([&whole[..whole.len() - 1], &[1]].concat());
     seeds.extend(replies());

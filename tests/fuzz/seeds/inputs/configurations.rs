@@ -4,7 +4,7 @@ use std::{fs, io, path::Path};
 
 const FULL: [&str; 2] = [include_str!("full.toml"), include_str!("sealed.toml")];
 
-pub(crate) fn seeds() -> io::Result<Vec<Vec<u8>>> {
+pub(super) fn seeds() -> io::Result<Vec<Vec<u8>>> {
     let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../README.md"))?;
     let blocks = readme.split("```toml\n").skip(1).filter_map(|block| block.split("```").next());
     let mut seeds: Vec<_> = blocks.map(|block| block.as_bytes().to_vec()).collect();

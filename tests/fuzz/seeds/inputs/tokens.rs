@@ -4,7 +4,7 @@ use std::{fs, io, path::Path};
 
 use jpat_fuzz::jwt::sign;
 
-use crate::{strings, vector};
+use super::{strings, vector};
 
 const HEADERS: [&str; 12] = [
     r#"{"alg":"EdDSA"}"#,
@@ -40,7 +40,7 @@ const PAYLOADS: [&str; 16] = [
     r#"{"iss":"https://idp.example","aud":"jpat://test","exp":1700000300,"roles":["a",{"b":[[[1]]]}],"roles2":null}"#,
 ];
 
-pub(crate) fn seeds() -> io::Result<Vec<Vec<u8>>> {
+pub(super) fn seeds() -> io::Result<Vec<Vec<u8>>> {
     let mut seeds = Vec::new();
     for name in ["json_web_signature", "json_web_crypto", "json_web_key", "json_web_encryption"] {
         let text = vector(&format!("wycheproof/{name}_test.json"))?;
