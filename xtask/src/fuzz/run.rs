@@ -111,7 +111,8 @@ impl Found {
             self.artefact = Some(path.trim().to_owned());
         }
         if !line.starts_with('#') {
-            return !line.is_empty();
+            // A dictionary that it recommends is nothing for people.
+            return !line.is_empty() && !line.starts_with('"');
         }
         let words: Vec<_> = line.split_whitespace().collect();
         for pair in words.windows(2) {
@@ -140,10 +141,11 @@ mod tests {
             "#4000\tDONE   cov: 12 ft: 24 corp: 5/10Kb lim: 4096 exec/s: 5 rss: 50Mb",
             "stat::number_of_executed_units: 4000",
             "stat::average_exec_per_sec:     66",
+            "\"\\006\" # Uses: 14",
             "",
         ]
         .map(|line| found.read(line));
-        assert_eq!(shown, [true, true, false, true, false, false, false]);
+        assert_eq!(shown, [true, true, false, true, false, false, false, false]);
         let corpus = "5/10Kb".to_owned();
         assert_eq!(found, Found { inputs: 4000, per_second: 66, edges: 12, features: 24, corpus, artefact: None });
         assert!(found.read("artifact_prefix='/a/'; Test unit written to /a/crash-1"));
