@@ -210,7 +210,7 @@ pub(super) fn may_be_wanted(names: &[&str]) -> bool {
         && names.is_sorted_by(|one, next| one < next)
 }
 
-fn is_service(name: &str) -> bool {
+pub(super) fn is_service(name: &str) -> bool {
     let known = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
     (1..=MAX_NAME).contains(&name.len()) && name.bytes().all(known) && !name.starts_with('.')
 }
