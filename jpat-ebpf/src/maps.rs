@@ -186,7 +186,7 @@ impl Filter for KernelTables {
     #[inline(always)]
     fn knock_key(&self, id: [u8; 2]) -> Option<KnockKey> {
         // SAFETY: the value is copied out at once. Keys are only ever inserted and deleted while the program runs.
-        unsafe { KNOCK_KEYS.get(&id) }.copied()
+        unsafe { KNOCK_KEYS.get(id) }.copied()
     }
 
     #[inline(always)]

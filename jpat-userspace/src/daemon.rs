@@ -64,7 +64,10 @@ use crate::{
     gate::{self, Gate},
     knock::{Form, tag::KnockKey},
     metrics::Metrics,
-    store,
+    store::{
+        self,
+        replay::{ReplayStore, ReplayStoreError},
+    },
     verify::Opening,
 };
 
@@ -98,7 +101,14 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
     let names: Vec<_> = config.services.iter().map(|service| service.name.as_str()).collect();
     let opened = clock::now();
     let boot_id = clock::boot_id().context("the kernel's boot id")?;
-    let (store, recovered) = store::replay::ReplayStore::open(&config.state, &boot_id, opened)?;
+    let (store, recovered) = match ReplayStore::open(&config.state, &boot_id, opened) {
+        // Grants and flows that stand are worth more than new ones.
+        Err(error @ ReplayStoreError::Io { .. }) => {
+            tracing::error!("{error}");
+            ReplayStore::unopened(&config.state, &boot_id, opened)
+        }
+        result => result?,
+    };
     if let Some(note) = &recovered.note {
         tracing::warn!("{note}");
     }

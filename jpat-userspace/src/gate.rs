@@ -88,6 +88,7 @@ impl Gate {
         let Recovered { floor, origin, is_first, forgotten_knock, forgotten_token, .. } = recovered;
         let Recovered { nonces, uses, tokens, leases, .. } = recovered;
         let since = Since::new(floor, origin);
+        let lost = (!is_first && origin != BootTime(0)).then_some(floor);
         let tokens: BTreeMap<&TokenId, &Arc<VerifiedToken>> = tokens.iter().map(|token| (token.id(), token)).collect();
         let with_token = |lease: StoredLease| {
             let token = Arc::clone(tokens.get(&lease.id.token)?);
@@ -101,7 +102,7 @@ impl Gate {
             admission: Admission::new(&limits, now.boot),
             sampler: Sampler::new(),
             nonces: Nonces::new(limits.knocks_per_second, since, is_first, forgotten_knock, nonces),
-            replay: Replay::new(limits.replay_entries, since.with_leeway(once_leeway), forgotten_token, uses),
+            replay: Replay::new(limits.replay_entries, since.with_leeway(once_leeway), lost, forgotten_token, uses),
             stored: leases.into_iter().filter_map(with_token).collect(),
             grants: Grants::new(generation),
             outlived: Outlived::new(limits.flows as usize),

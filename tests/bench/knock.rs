@@ -1,157 +1,118 @@
-//! Knock to open port.
+//! Knock to open port, and how many knocks a core takes.
 
-use std::{
-    net::{SocketAddr, UdpSocket},
-    path::Path,
-    process::Command,
-    time::Duration,
-};
+mod fwknop;
+mod latency;
 
-use anyhow::{Context, Result, bail, ensure};
+use std::time::Duration;
+
+use anyhow::Result;
 use jpat_tests::{
-    binaries, bpffs, forge, leftovers,
-    network::{Family, Member, Network},
-    probe,
-    process::Process,
+    bpffs, leftovers,
+    network::Network,
     services::{Service, Services},
-    wait::{self, PATIENCE},
 };
-use jpat_userspace::{
-    admin::{Request, Response, client},
-    clock,
+use jpat_userspace::admin::{Request, Response, client};
+
+use self::{fwknop::Fwknop, latency::Timed};
+use crate::{
+    controller::{Algorithm, Controller, Form, KNOCK_PORT, SERVICE_PORT, Setup},
+    throughput,
 };
-use serde_json::json;
-
-use crate::summary::Sorted;
-
-const KNOCK_PORT: u16 = 1337;
-const SERVICE_PORT: u16 = 9999;
-const METRICS: &str = "127.0.0.1:9337";
-/// Between two probes.
-const INTERVAL: Duration = Duration::from_micros(10);
-/// Longest wait for one port to open.
-const LIMIT: Duration = Duration::from_secs(2);
 
 /// What to measure.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Knocks to time
+    /// Knocks to time in each row
     #[arg(long, default_value_t = 200)]
     knocks: u32,
     /// Knocks before, not timed
     #[arg(long, default_value_t = 20)]
     warm_up: u32,
+    /// Knocks to time with fwknopd
+    #[arg(long, default_value_t = 15)]
+    fwknop: u32,
+    /// Knocks of each measurement of the throughput
+    #[arg(long, default_value_t = 20_000)]
+    throughput: u32,
+    /// Times that the throughput is measured
+    #[arg(long, default_value_t = 3)]
+    rounds: u32,
+}
+
+struct Row {
+    form: Form,
+    algorithm: Algorithm,
+    /// Most for the median and for the 99th percentile.
+    bar: (Option<Duration>, Option<Duration>),
+}
+
+const ROWS: [Row; 9] = [
+    row(Form::Bare, Algorithm::Es256, (Some(Duration::from_micros(400)), None)),
+    row(Form::Sealed, Algorithm::Es256, (None, None)),
+    row(Form::Proof, Algorithm::Es256, (Some(Duration::from_micros(800)), Some(Duration::from_millis(3)))),
+    row(Form::Bare, Algorithm::Hs256, (None, None)),
+    row(Form::Bare, Algorithm::Rs256, (None, None)),
+    row(Form::Bare, Algorithm::EdDsa, (None, None)),
+    row(Form::Sealed, Algorithm::Hs256, (None, None)),
+    row(Form::Sealed, Algorithm::Rs256, (None, None)),
+    row(Form::Sealed, Algorithm::EdDsa, (None, None)),
+];
+
+const fn row(form: Form, algorithm: Algorithm, bar: (Option<Duration>, Option<Duration>)) -> Row {
+    Row { form, algorithm, bar }
 }
 
 #[expect(clippy::print_stdout, reason = "the figures are what it is for")]
 pub(crate) fn run(options: &Options) -> Result<()> {
     bpffs::ensure_mounted()?;
+    println!("{}", crate::datapath::machine()?);
+    if options.knocks > 0 {
+        println!(
+            "knock to first UDP echo through the port that it opens, {} knocks a row, a probe every {:?} or less\n",
+            options.knocks,
+            latency::INTERVAL
+        );
+        latencies(options)?;
+    }
+    if options.throughput > 0 && options.rounds > 0 {
+        throughput::run(options.throughput, options.rounds)?;
+    }
+    Ok(())
+}
+
+#[expect(clippy::print_stdout, reason = "the figures are what it is for")]
+fn latencies(options: &Options) -> Result<()> {
     let prefix = leftovers::prefix(0);
     let net = Network::create(&prefix)?;
     let _services = Services::start(&net.host, vec![Service::UdpEcho(SERVICE_PORT)])?;
-    let dir = tempfile::tempdir()?;
-    let key = forge::Key::es256("k1")?;
-    std::fs::write(dir.path().join("jwks.json"), forge::jwks(&[&key])?.to_string())?;
-    let pins = Path::new(bpffs::MOUNT_POINT).join(&prefix);
-    let config = dir.path().join("jpat.toml");
-    std::fs::write(&config, configuration(&pins))?;
-    let mut command = Command::new(binaries::jpatd()?);
-    command.args(["run", "--detach-on-exit", "--config"]).arg(&config);
-    let mut jpatd = Process::start(&net.host, "jpatd", command)?;
-    let metrics = METRICS.parse()?;
-    wait::for_true("jpatd to be ready", PATIENCE, || {
-        ensure!(jpatd.ended()?.is_none(), "jpatd ended");
-        Ok(probe::http_get(&net.host, metrics, "/readyz").is_ok_and(|(status, _)| status == 200))
-    })?;
-
-    let now = clock::now().unix.secs();
-    let claims = json!({
-        "iss": "https://idp.example", "aud": "jpat://prod", "sub": "employee:1", "jti": "bench",
-        "iat": now, "exp": now + 3600, "roles": ["commerce-listings-admin"],
-    });
-    let token = key.token(&claims)?;
-    println!(
-        "bare ES256 knock of {} bytes, {} knocks, a probe every {INTERVAL:?} or less",
-        token.len(),
-        options.knocks
-    );
-    let socket = dir.path().join("admin.sock");
-    let measured = net.client.run(|| measure(options, &token, &socket))?;
-    println!("knock to first UDP echo: {}", measured.line());
-    jpatd.signal(nix::sys::signal::Signal::SIGTERM)?;
-    jpatd.wait_end()?;
-    Ok(())
-}
-
-fn measure(options: &Options, token: &str, admin: &Path) -> Result<Sorted> {
-    let address = Member::Host.address(Family::V4);
-    let knock = probe::udp_socket(SocketAddr::new(address, KNOCK_PORT))?;
-    let probe = probe::udp_socket(SocketAddr::new(address, SERVICE_PORT))?;
-    probe.set_nonblocking(true)?;
-    let mut took = Vec::new();
-    for number in 0..options.warm_up + options.knocks {
-        flush(admin)?;
-        let marker = number.to_be_bytes();
-        ensure_closed(&probe)?;
-        let duration = one(&knock, &probe, token, marker)?;
-        if number >= options.warm_up {
-            took.push(duration);
-        }
+    println!("{:<26}{:>6}  {}", "", "bytes", Timed::HEAD);
+    for (number, row) in ROWS.iter().enumerate() {
+        let setup = Setup { algorithm: row.algorithm, form: row.form, ttl: "30s", limits: "", cpu: None };
+        let controller = Controller::start(&net.host, &format!("{prefix}-{number}"), &setup)?;
+        let target = latency::Target {
+            port: KNOCK_PORT,
+            prepare: &|knock| controller.knock(&format!("bench-{knock}")),
+            close: &|| flush(&controller),
+        };
+        let timed = net.client.run(|| latency::measure(options.warm_up, options.knocks, &target))?;
+        let name = format!("{}, {}", row.form.as_str(), row.algorithm.as_str());
+        println!("{name:<26}{:>6}  {}{}", timed.bytes, timed.line(), timed.verdict(row.bar));
+        controller.stop()?;
     }
-    Ok(Sorted::new(took))
-}
-
-/// Sends a knock, then probes until the first echo of this round comes back.
-fn one(knock: &UdpSocket, probe: &UdpSocket, token: &str, marker: [u8; 4]) -> Result<Duration> {
-    let begin = clock::now().boot;
-    knock.send(token.as_bytes()).context("sending the knock")?;
-    let mut next = begin;
-    loop {
-        let now = clock::now().boot;
-        if now >= next {
-            // A full send queue is as good as a probe that is dropped.
-            let _full = probe.send(&marker);
-            next = now.after(INTERVAL);
+    match Fwknop::start(&net, &prefix)? {
+        Err(missing) => println!("skipped: fwknopd: {missing}"),
+        Ok(fwknop) => {
+            let target =
+                latency::Target { port: fwknop::KNOCK_PORT, prepare: &|_| fwknop.packet(), close: &|| fwknop.close() };
+            let timed = net.client.run(|| latency::measure(1, options.fwknop, &target))?;
+            println!("{:<26}{:>6}  {}", fwknop.name, timed.bytes, timed.line());
         }
-        let mut echo = [0; 8];
-        if probe.recv(&mut echo).is_ok_and(|length| echo.get(..length) == Some(&marker[..])) {
-            return Ok(begin.until(clock::now().boot));
-        }
-        if begin.until(now) > LIMIT {
-            bail!("the port did not open within {LIMIT:?}");
-        }
-    }
-}
-
-/// After a flush a probe must stay unanswered. Echoes of the round before may still be under way.
-fn ensure_closed(probe: &UdpSocket) -> Result<()> {
-    const QUESTION: &[u8] = b"closed?";
-    probe.send(QUESTION)?;
-    let end = clock::now().boot.after(Duration::from_millis(5));
-    while clock::now().boot < end {
-        let mut echo = [0; 8];
-        let is_answered = probe.recv(&mut echo).is_ok_and(|length| echo.get(..length) == Some(QUESTION));
-        ensure!(!is_answered, "the port is open after a flush");
     }
     Ok(())
 }
 
-fn flush(admin: &Path) -> Result<()> {
-    let response = client::request(admin, &Request::GrantsFlush)?;
-    ensure!(matches!(response, Response::Flushed { .. }), "flush: {response:?}");
+fn flush(controller: &Controller<'_>) -> Result<()> {
+    let response = client::request(&controller.admin(), &Request::GrantsFlush)?;
+    anyhow::ensure!(matches!(response, Response::Flushed { .. }), "flush: {response:?}");
     Ok(())
-}
-
-fn configuration(pins: &Path) -> String {
-    format!(
-        "mode = \"enforce\"\nstate = \"state\"\npins = \"{}\"\n\
-         [listen]\ninterfaces = [\"eth0\"]\nattach = \"driver\"\nport = {KNOCK_PORT}\n\
-         [admin]\nsocket = \"admin.sock\"\nmetrics = \"{METRICS}\"\n[audit]\nfile = \"audit.jsonl\"\n\
-         [[issuer]]\nname = \"corp\"\nissuer = \"https://idp.example\"\naudience = [\"jpat://prod\"]\n\
-         algorithms = [\"ES256\"]\naccept = [\"bare\"]\nkeys = {{ jwks_file = \"jwks.json\" }}\n\
-         [[service]]\nname = \"web\"\nports = [\"udp/{SERVICE_PORT}\"]\nttl = \"30s\"\n\
-         allow = '''claims.sub.startsWith(\"employee:\") && \"commerce-listings-admin\" in claims.roles\n  \
-         && !(\"doge\" in claims.roles)'''\n",
-        pins.display()
-    )
 }

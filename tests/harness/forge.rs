@@ -4,6 +4,7 @@
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use aws_lc_rs::{
     encoding::AsDer,
+    hmac,
     rand::SystemRandom,
     rsa::KeySize,
     signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RSA_PKCS1_SHA256, RsaKeyPair},
@@ -26,6 +27,7 @@ enum Pair {
     Es256(EcdsaKeyPair),
     EdDsa(Box<Ed25519KeyPair>),
     Rs256(RsaKeyPair),
+    Hs256(Box<[u8; 32]>),
 }
 
 impl Key {
@@ -56,6 +58,16 @@ impl Key {
         Ok(Self { kid: kid.to_owned(), pair: Pair::Rs256(pair) })
     }
 
+    /// A shared secret for HS256 (RFC 7518 §3.2).
+    ///
+    /// # Errors
+    /// Without randomness.
+    pub fn hs256(kid: &str) -> Result<Self> {
+        let mut secret = [0; 32];
+        aws_lc_rs::rand::fill(&mut secret).context("make a secret")?;
+        Ok(Self { kid: kid.to_owned(), pair: Pair::Hs256(secret.into()) })
+    }
+
     /// Its `alg`.
     #[must_use]
     pub const fn alg(&self) -> &'static str {
@@ -63,13 +75,14 @@ impl Key {
             Pair::Es256(_) => "ES256",
             Pair::EdDsa(_) => "EdDSA",
             Pair::Rs256(_) => "RS256",
+            Pair::Hs256(_) => "HS256",
         }
     }
 
     /// The public half as a JWK (RFC 7517 §4).
     ///
     /// # Errors
-    /// If the library's encoding is not the one that the standards give.
+    /// If the library's encoding is not the one that the standards give; for a shared secret, which has none.
     pub fn jwk(&self) -> Result<Value> {
         let mut jwk = match &self.pair {
             Pair::Es256(pair) => {
@@ -86,11 +99,23 @@ impl Key {
                 ensure!(der.ends_with(&[2, 3, 1, 0, 1]), "e is not 65537");
                 json!({ "kty": "RSA", "n": encode(modulus), "e": "AQAB" })
             }
+            Pair::Hs256(_) => bail!("a shared secret has no public half"),
         };
         jwk["kid"] = json!(self.kid);
         jwk["alg"] = json!(self.alg());
         jwk["use"] = json!("sig");
         Ok(jwk)
+    }
+
+    /// The shared secret.
+    ///
+    /// # Errors
+    /// For keys of other kinds.
+    pub fn secret(&self) -> Result<&[u8]> {
+        match &self.pair {
+            Pair::Hs256(secret) => Ok(&**secret),
+            Pair::Es256(_) | Pair::EdDsa(_) | Pair::Rs256(_) => bail!("not a shared secret"),
+        }
     }
 
     /// The public half of an RSA key in PEM (SubjectPublicKeyInfo), as an attacker would use it for confusion.
@@ -139,6 +164,7 @@ impl Key {
                 pair.sign(&RSA_PKCS1_SHA256, &random, input, &mut signature)?;
                 signature
             }
+            Pair::Hs256(secret) => hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &**secret), input).as_ref().to_vec(),
         })
     }
 }

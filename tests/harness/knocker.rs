@@ -84,6 +84,25 @@ impl Knocker {
         Ok(self)
     }
 
+    /// Another client of the same server, of another group.
+    ///
+    /// # Errors
+    /// Without randomness.
+    pub fn neighbour(&self, id: u16) -> Result<Self> {
+        Ok(Self {
+            server: self.server.clone(),
+            server_key: self.server_key.clone(),
+            knock_key: KnockKey::generate(id)?,
+            client: ClientKey::generate(Kind::Ed25519)?,
+        })
+    }
+
+    /// What opens its knocks.
+    #[must_use]
+    pub fn server(&self) -> sealed::Server {
+        sealed::Server { id: self.server.clone(), keys: vec![self.server_key.clone()] }
+    }
+
     /// The same client with keys of the server that differ: `other`'s.
     #[must_use]
     pub fn towards(&self, other: &Self) -> Target {

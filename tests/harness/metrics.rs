@@ -40,6 +40,18 @@ impl Metrics {
         self.0.iter().filter(fits).fold(0.0, |sum, sample| sum + sample.value)
     }
 
+    /// All samples of `name`, added up by the value of `label`.
+    #[must_use]
+    pub fn values(&self, name: &str, label: &str) -> BTreeMap<String, f64> {
+        let mut values = BTreeMap::new();
+        for sample in self.0.iter().filter(|sample| sample.name == name) {
+            if let Some(key) = sample.labels.get(label) {
+                *values.entry(key.clone()).or_default() += sample.value;
+            }
+        }
+        values
+    }
+
     /// Knocks with this result: a refusal's code, or `granted`.
     #[must_use]
     pub fn knocks(&self, result: &str) -> f64 {

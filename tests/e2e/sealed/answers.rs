@@ -172,7 +172,7 @@ fn lost(stage: &mut Stage) -> Result<()> {
                 "{first:?}, then {services:?}"
             );
         }
-        other => bail!("{other:?}"),
+        other @ (Outcome::Done { .. } | Outcome::Refused(_)) => bail!("{other:?}"),
     }
     ensure!(stage.metrics()?.knocks("repeated") == 1.0, "not counted as repeated");
     opened(stage, &knocker.seal(&token, PLAIN)?, Family::V6, &["web"]).context("the client's other address")
