@@ -407,11 +407,20 @@ class HostRules(unittest.TestCase):
         self.assertEqual(self.seal(good, services=["ssh", "db", "ssh"]).inner[8], ["db", "ssh"])
 
     def test_sizes(self) -> None:
-        """The estimate of §3."""
-        token, bound = self.token(), self.token(cnf=self.jkt())
-        for text, more in ((token, 0), (bound, 67 + 35)):
-            parts = sum(map(len, encoding.jws_split(text))) + len(self.profile.server_id)
-            self.assertLess(abs(len(self.seal(text).datagram) - parts - 119 - more), 8)
+        """The formula of §3."""
+
+        def text(data: bytes) -> int:
+            return len(data) + (1 if len(data) < 24 else 2 if len(data) < 256 else 3)
+
+        for bound, more in (({}, 0), ({"cnf": self.jkt()}, 67 + 35)):
+            for long in (1, 24, 255, 256, 300):
+                token = self.token(sub="s" * long, **bound)
+                services, address = ["ssh", "s" * 30], bytes(16)
+                m = 35 + text(self.profile.server_id.encode()) + sum(map(text, encoding.jws_split(token))) + more
+                self.assertEqual(len(self.seal(token).datagram), 72 + -(-m // 8) * 8)
+                m += 2 + sum(text(name.encode()) for name in services) + 18
+                sealed = self.seal(token, services=services, address=address)
+                self.assertEqual(len(sealed.datagram), 72 + -(-m // 8) * 8)
 
     def test_long_replies_are_cut(self) -> None:
         sealed = self.seal(self.token())
@@ -742,6 +751,11 @@ class CommandLine(unittest.TestCase):
                 self.assertEqual(
                     self.run_with(*to, "--send-datagram", stored, "--timeout", "0.2"), (1, {"reply": None})
                 )
+                profile = (self.files / "profile.toml").read_text()
+                for own in ("auto", address):
+                    self.write("profile.toml", f'address = "{own}"\nhost = "[{address}]"\n' + profile)
+                    self.assertEqual(self.run_with("--port", str(answering.port))[0], 0)
+                self.write("profile.toml", profile)
                 code, out = self.run_with(*to, "--time-offset-ms", "60000", "--verb", "close")
                 self.assertEqual((code, out["reply"]["reason"]), (1, "clock_skew"))
                 for silent in (["--time-offset-ms", "400000"], ["--address", "192.0.2.7"]):
