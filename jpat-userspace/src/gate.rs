@@ -89,6 +89,9 @@ impl Gate {
         let Recovered { nonces, uses, tokens, leases, .. } = recovered;
         let since = Since::new(floor, origin);
         let lost = (!is_first && origin != BootTime(0)).then_some(floor);
+        // What nothing binds any more was used by a token whose leases are over.
+        let held: BTreeSet<&TokenId> = leases.iter().map(|lease| &lease.id.token).collect();
+        let uses = uses.into_iter().filter(|used| used.until_exp || held.contains(&used.id)).collect();
         let tokens: BTreeMap<&TokenId, &Arc<VerifiedToken>> = tokens.iter().map(|token| (token.id(), token)).collect();
         let with_token = |lease: StoredLease| {
             let token = Arc::clone(tokens.get(&lease.id.token)?);

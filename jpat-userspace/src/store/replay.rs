@@ -65,6 +65,7 @@ pub struct ReplayStore {
 struct Unopened {
     state: PathBuf,
     boot_id: String,
+    may_be_first: bool,
     start: Now,
 }
 
@@ -121,19 +122,25 @@ struct Header {
 }
 
 impl ReplayStore {
-    /// Opens the store of a state directory, or makes one. `boot_id` is the kernel's, different for every boot. A directory
-    /// without `services.json` has seen no controller yet, so that this comes before [`super::Services::open`].
+    /// Opens the store of a state directory, or makes one. `boot_id` is the kernel's, different for every boot. Where nothing is
+    /// pinned (`may_be_first`), a directory without `services.json` has seen no controller yet, so that this comes before
+    /// [`super::Services::open`].
     ///
     /// # Errors
     /// A store that cannot be read or written, is damaged, or of another version.
-    pub fn open(state: &Path, boot_id: &str, now: Now) -> Result<(Self, Recovered), ReplayStoreError> {
+    pub fn open(
+        state: &Path,
+        boot_id: &str,
+        may_be_first: bool,
+        now: Now,
+    ) -> Result<(Self, Recovered), ReplayStoreError> {
         let path = state.join("replay");
         let header_path = state.join("replay.json");
         let complete = state.join(COMPLETE);
         let header = read_header(&header_path)?;
         let has_tables = path.try_exists().map_err(|source| ReplayStoreError::io(&path, source))?;
         let fresh = |note: Option<String>| {
-            let is_first = note.is_none() && Self::is_first(state);
+            let is_first = note.is_none() && may_be_first && Self::is_first(state);
             let recovered = Recovered { note, is_first, ..Recovered::nothing(now) };
             write_header(&header_path, boot_id, &recovered)?;
             let tables = Tables::create(&path).inspect_err(|_| {
@@ -195,8 +202,8 @@ impl ReplayStore {
     /// A store that can be neither read nor written for now: no knock is taken until it can, and none dated before `start`
     /// after that, because nothing is known of them.
     #[must_use]
-    pub fn unopened(state: &Path, boot_id: &str, start: Now) -> (Self, Recovered) {
-        let unopened = Unopened { state: state.to_owned(), boot_id: boot_id.to_owned(), start };
+    pub fn unopened(state: &Path, boot_id: &str, may_be_first: bool, start: Now) -> (Self, Recovered) {
+        let unopened = Unopened { state: state.to_owned(), boot_id: boot_id.to_owned(), may_be_first, start };
         let store = Self {
             path: state.join("replay"),
             complete: state.join(COMPLETE),
@@ -205,7 +212,7 @@ impl ReplayStore {
             retry: BootTime(0),
             compacted: BootTime(0),
         };
-        (store, Recovered { is_first: Self::is_first(state), ..Recovered::nothing(start) })
+        (store, Recovered { is_first: may_be_first && Self::is_first(state), ..Recovered::nothing(start) })
     }
 
     /// Whether no controller has run on a state directory.
@@ -271,8 +278,10 @@ impl ReplayStore {
 
 impl ReplayStore {
     fn open_tables(&mut self) -> Result<Tables, ReplayStoreError> {
-        let Some(Unopened { state, boot_id, start }) = &self.unopened else { return Tables::open(&self.path) };
-        let (opened, _known) = Self::open(state, boot_id, *start)?;
+        let Some(Unopened { state, boot_id, may_be_first, start }) = &self.unopened else {
+            return Tables::open(&self.path);
+        };
+        let (opened, _known) = Self::open(state, boot_id, *may_be_first, *start)?;
         let tables = opened.tables.ok_or_else(|| ReplayStoreError::io(&self.path, io::ErrorKind::NotFound.into()))?;
         self.unopened = None;
         Ok(tables)
