@@ -22,6 +22,9 @@ pub struct OpenError {
     source: io::Error,
 }
 
+/// Bytes of lines after which they are written in any case.
+const MOST_WAITING: usize = 65_536;
+
 /// Writes [`Event`]s, one JSON object a line.
 #[derive(Debug)]
 pub struct AuditLog {
@@ -35,9 +38,10 @@ enum Target {
     Journal,
 }
 
-/// What is known of the lines written so far.
+/// What is known of the lines written so far, and those that wait.
 #[derive(Default, Debug)]
 struct Lines {
+    waiting: Vec<u8>,
     dropped: u64,
     /// The last write stopped inside a line.
     torn: bool,
@@ -58,9 +62,23 @@ impl AuditLog {
 
     /// Writes one line, or counts it as dropped.
     pub fn write(&mut self, event: &Event) {
+        self.add(event);
+        self.flush();
+    }
+
+    /// Adds a line that [`Self::flush`] writes.
+    pub fn add(&mut self, event: &Event) {
+        self.lines.add(event);
+        if self.lines.waiting.len() >= MOST_WAITING {
+            self.flush();
+        }
+    }
+
+    /// Writes the lines that were added, and counts those that cannot be written.
+    pub fn flush(&mut self) {
         match &mut self.target {
-            Target::File(_, file) => self.lines.write(file, event),
-            Target::Journal => self.lines.write(&mut io::stderr().lock(), event),
+            Target::File(_, file) => self.lines.flush(file),
+            Target::Journal => self.lines.flush(&mut io::stderr().lock()),
         }
     }
 
@@ -87,33 +105,43 @@ impl AuditLog {
 }
 
 impl Lines {
-    fn write(&mut self, to: &mut impl Write, event: &Event) {
-        let mut line = Vec::with_capacity(256);
-        if self.torn {
-            line.push(b'\n');
-        }
-        let written = serde_json::to_writer(&mut line, event).is_ok() && {
-            line.push(b'\n');
-            self.write_bytes(to, &line)
-        };
-        if !written {
+    fn add(&mut self, event: &Event) {
+        let begin = self.waiting.len();
+        if serde_json::to_writer(&mut self.waiting, event).is_ok() {
+            self.waiting.push(b'\n');
+        } else {
+            self.waiting.truncate(begin);
             self.dropped = self.dropped.saturating_add(1);
         }
     }
 
-    fn write_bytes(&mut self, to: &mut impl Write, mut bytes: &[u8]) -> bool {
-        while !bytes.is_empty() {
-            match to.write(bytes) {
-                Ok(0) => return false,
+    fn flush(&mut self, to: &mut impl Write) {
+        let mut waiting = std::mem::take(&mut self.waiting);
+        if !waiting.is_empty() && (!self.torn || self.write_bytes(to, b"\n") == 1) {
+            let written = self.write_bytes(to, &waiting);
+            waiting.drain(..written);
+        }
+        let lost = waiting.iter().filter(|byte| **byte == b'\n').count();
+        self.dropped = self.dropped.saturating_add(lost as u64);
+        waiting.clear();
+        self.waiting = waiting;
+    }
+
+    /// How many bytes were written.
+    fn write_bytes(&mut self, to: &mut impl Write, bytes: &[u8]) -> usize {
+        let mut written = 0;
+        while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
+            match to.write(rest) {
+                Ok(0) => break,
                 Ok(count) => {
-                    self.torn = count < bytes.len();
-                    bytes = bytes.get(count..).unwrap_or_default();
+                    written += count;
+                    self.torn = bytes.get(written.saturating_sub(1)) != Some(&b'\n');
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return false,
+                Err(_) => break,
             }
         }
-        true
+        written
     }
 }
 
@@ -167,13 +195,38 @@ mod tests {
     fn a_line_that_was_cut_off_does_not_spoil_the_next() {
         let mut lines = Lines::default();
         let mut disk = Disk { bytes: Vec::new(), room: 10 };
-        lines.write(&mut disk, &event(1));
+        lines.add(&event(1));
+        lines.flush(&mut disk);
         disk.room = 1_000;
-        lines.write(&mut disk, &event(2));
-        lines.write(&mut disk, &event(3));
+        for secs in [2, 3] {
+            lines.add(&event(secs));
+            lines.flush(&mut disk);
+        }
         let text = String::from_utf8(disk.bytes).unwrap();
         let whole = text.lines().filter(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()).count();
         assert_eq!((whole, text.lines().count(), lines.dropped), (2, 3, 1), "{text}");
+    }
+
+    #[test]
+    fn of_lines_written_together_those_that_found_no_room_are_counted() {
+        let length = {
+            let mut one = Lines::default();
+            one.add(&event(1));
+            one.waiting.len()
+        };
+        for (room, whole, dropped) in [(0, 0, 3), (length, 1, 2), (2 * length + 5, 2, 1), (3 * length, 3, 0)] {
+            let mut lines = Lines::default();
+            let mut disk = Disk { bytes: Vec::new(), room };
+            (1..=3).for_each(|secs| lines.add(&event(secs)));
+            lines.flush(&mut disk);
+            let written = disk.bytes.iter().filter(|byte| **byte == b'\n').count();
+            assert_eq!((written, lines.dropped), (whole, dropped), "room for {room} bytes");
+            disk.room = 1_000;
+            lines.add(&event(4));
+            lines.flush(&mut disk);
+            let last = disk.bytes.split(|byte| *byte == b'\n').rev().nth(1).unwrap();
+            assert!(serde_json::from_slice::<serde_json::Value>(last).is_ok(), "room for {room} bytes");
+        }
     }
 
     #[test]

@@ -185,6 +185,17 @@ impl Gate {
         self.commands.pop_front()
     }
 
+    /// The next thing to do, if that is [`Command::Claim`]: claims in a row can be stored with one write.
+    pub fn next_claim(&mut self) -> Option<Claim> {
+        match self.commands.pop_front_if(|command| matches!(command, Command::Claim(_)))? {
+            Command::Claim(claim) => Some(*claim),
+            other => {
+                self.commands.push_front(other);
+                None
+            }
+        }
+    }
+
     /// Whether somebody holds the grant of this key.
     #[must_use]
     pub fn is_held(&self, key: GrantKey) -> bool {

@@ -167,7 +167,7 @@ impl<'n> Controller<'n> {
     pub(crate) fn claims(&self, jti: &str) -> Value {
         let now = clock::now().unix.secs();
         let mut claims = json!({
-            "iss": "https://idp.example", "aud": "jpat://prod", "sub": "employee:1", "jti": jti,
+            "iss": "https://idp.example", "aud": "jpat://prod", "sub": format!("employee:{jti}"), "jti": jti,
             "iat": now, "exp": now + 3600, "roles": ["commerce-listings-admin"],
         });
         if self.form == Form::Proof {
@@ -203,7 +203,7 @@ fn configuration(setup: &Setup<'_>, pins: &Path) -> String {
     let Setup { algorithm, form, ttl, limits, .. } = setup;
     let (accept, replay) = match form {
         Form::Bare => ("bare", "bind-source"),
-        Form::Sealed => ("sealed", "once"),
+        Form::Sealed => ("sealed", "bind-source"),
         Form::Proof => ("sealed", "proof"),
     };
     let keys = match algorithm {

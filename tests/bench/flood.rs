@@ -72,11 +72,13 @@ impl Flood {
         }
     }
 
-    /// Least share of the good knocks that reached the program.
-    const fn bar(self) -> f64 {
+    /// Least share of the good knocks that reached the program. What comes while the controller is stopped waits in the ring
+    /// as long as that has room.
+    const fn bar(self) -> Option<f64> {
         match self {
-            Self::Nobody | Self::Garbage | Self::Replays => 0.999,
-            Self::Insider | Self::InsiderAndPause => 0.99,
+            Self::Nobody | Self::Garbage | Self::Replays => Some(0.999),
+            Self::Insider => Some(0.99),
+            Self::InsiderAndPause => None,
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::{
     audit::AuditLog,
     clock,
     datapath::{DataPath, addresses, counters, error::DataPathError, filter::FilterRules},
-    gate::{Accepted, Answer, Command, Gate},
+    gate::{Accepted, Answer, Claim, Command, Gate},
     metrics::{Metrics, View},
     snapshot::Snapshot,
     store::replay::ReplayStore,
@@ -43,7 +43,7 @@ impl Core {
     /// Executes what the gate wants done. Flows are ended last, in one walk, when the grants that might open more are
     /// gone. Returns how many.
     pub(super) fn settle(&mut self) -> usize {
-        let mut ending = BTreeSet::new();
+        let (mut ending, mut answers) = (BTreeSet::new(), Vec::new());
         let mut undeleted = std::mem::take(&mut self.undeleted);
         undeleted.retain(|key| self.datapath.tables_mut().delete_grant(key).is_err());
         while let Some(command) = self.gate.next_command() {
@@ -60,19 +60,13 @@ impl Core {
                         self.gate.write_failed(key, clock::now());
                     }
                 },
-                Command::Claim(claim) => match self.store.append(claim.records(), clock::now()) {
-                    Ok(()) => self.gate.claimed(*claim, clock::now()),
-                    Err(error) => {
-                        tracing::error!("{error}");
-                        self.gate.claim_failed(*claim, clock::now());
-                    }
-                },
+                Command::Claim(claim) => self.claim(*claim),
                 Command::Note(records) => {
                     if let Err(error) = self.store.append(&records, clock::now()) {
                         tracing::error!("{error}");
                     }
                 }
-                Command::Reply(answer) => self.answer(*answer),
+                Command::Reply(answer) => answers.push(*answer),
                 Command::Done(accepted) => self.taken(accepted),
                 Command::Delete { key } => {
                     if let Err(error) = self.datapath.tables_mut().delete_grant(&key) {
@@ -91,8 +85,13 @@ impl Core {
                     }
                 }
                 Command::Refused(refusal) => self.metrics.refused(refusal),
-                Command::Audit(event) => self.audit.write(&event),
+                Command::Audit(event) => self.audit.add(&event),
             }
+        }
+        // Whoever is answered finds what happened in the log.
+        self.audit.flush();
+        for answer in answers {
+            self.answer(answer);
         }
         self.undeleted = undeleted;
         if ending.is_empty() { 0 } else { self.end_flows(&ending) }
@@ -103,6 +102,22 @@ impl Core {
         self.datapath.filter_mut().write(&rules)?;
         self.filter_rules = rules;
         Ok(())
+    }
+
+    /// Stores a knock, and those that stand behind it, with one write: all of them, or none.
+    fn claim(&mut self, claim: Claim) {
+        let mut claims = vec![claim];
+        claims.extend(std::iter::from_fn(|| self.gate.next_claim()));
+        let stored = self.store.append(claims.iter().flat_map(Claim::records), clock::now());
+        if let Err(error) = &stored {
+            tracing::error!("{error}");
+        }
+        for claim in claims {
+            match stored {
+                Ok(()) => self.gate.claimed(claim, clock::now()),
+                Err(_) => self.gate.claim_failed(claim, clock::now()),
+            }
+        }
     }
 
     fn taken(&mut self, accepted: Accepted) {

@@ -33,6 +33,7 @@ use crate::{
     metrics::{self, server::Probe},
     refusal::Refusal,
     snapshot::Snapshot,
+    token::Principal,
     verify::{Job, Outcome},
 };
 
@@ -90,7 +91,7 @@ struct Sources {
     bare: AsyncFd<Ring>,
     addresses: AsyncFd<addresses::Changes>,
     devices: AsyncFd<interfaces::Changes>,
-    done: mpsc::UnboundedReceiver<Done>,
+    done: mpsc::UnboundedReceiver<Vec<Done>>,
     asked: mpsc::Receiver<Asked>,
     probes: mpsc::Receiver<Probe>,
     fetched: mpsc::UnboundedReceiver<Answer>,
@@ -282,14 +283,31 @@ impl Runtime {
         }
     }
 
-    fn on_done(&mut self, done: Done) {
-        let Done { job, found } = done;
-        let Some(Found { snapshot_generation, outcome }) = found else {
-            tracing::error!("a knock from {} is given up: its verification panicked", job.knock.source);
-            self.core.gate.abandon(job.id);
-            self.hand_out();
-            return;
-        };
+    fn on_done(&mut self, done: Vec<Done>) {
+        let mut principals: Vec<Principal> = Vec::new();
+        for Done { job, found } in done {
+            let Some(found) = found else {
+                tracing::error!("a knock from {} is given up: its verification panicked", job.knock.source);
+                self.core.gate.abandon(job.id);
+                continue;
+            };
+            if let Outcome::Allowed(allowed) = &found.outcome.outcome {
+                let principal = allowed.token.principal();
+                // What the knock before did must be there for the next of the same sender.
+                if principals.contains(principal) {
+                    self.settle();
+                    principals.clear();
+                }
+                principals.push(principal.clone());
+            }
+            self.conclude(job, found);
+        }
+        self.hand_out();
+        self.settle();
+    }
+
+    fn conclude(&mut self, job: Job, found: Found) {
+        let Found { snapshot_generation, outcome } = found;
         let now = clock::now();
         if let Outcome::Denied(denied) = &outcome.outcome
             && matches!(denied.refusal, Refusal::UnknownKid | Refusal::NoKeys)
@@ -300,8 +318,6 @@ impl Runtime {
         if let Some(again) = self.core.gate.conclude(job, snapshot_generation, outcome, now) {
             self.verify(again);
         }
-        self.hand_out();
-        self.settle();
     }
 
     fn on_hangup(&mut self) {

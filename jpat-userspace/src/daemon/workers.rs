@@ -15,6 +15,9 @@ use crate::{
     verify::{self, Job, Judged, NoRecord},
 };
 
+/// Most jobs that a thread hands back at once, where more wait for it: to wake the loop costs a good part of a signature.
+const AT_ONCE: usize = 4;
+
 /// What a worker hands back.
 #[derive(Debug)]
 pub(super) struct Done {
@@ -42,7 +45,7 @@ impl Workers {
     pub(super) fn start(
         count: u32,
         snapshots: &Arc<ArcSwap<Snapshot>>,
-    ) -> std::io::Result<(Self, async_mpsc::UnboundedReceiver<Done>)> {
+    ) -> std::io::Result<(Self, async_mpsc::UnboundedReceiver<Vec<Done>>)> {
         let (done, results) = async_mpsc::unbounded_channel();
         let mut inboxes = Vec::new();
         for number in 0..count.max(1) {
@@ -67,11 +70,16 @@ impl Workers {
 }
 
 /// A panic costs the one knock: its job is handed back without an outcome, and the next is taken.
-fn work(jobs: &mpsc::Receiver<Job>, done: &async_mpsc::UnboundedSender<Done>, verify: impl Fn(&Job) -> Found) {
+fn work(jobs: &mpsc::Receiver<Job>, done: &async_mpsc::UnboundedSender<Vec<Done>>, verify: impl Fn(&Job) -> Found) {
     while let Ok(job) = jobs.recv() {
-        // What a verification reads it does not change, so that nothing is left half done.
-        let found = catch_unwind(AssertUnwindSafe(|| verify(&job))).ok();
-        if done.send(Done { job, found }).is_err() {
+        let (mut next, mut finished) = (Some(job), Vec::new());
+        while let Some(job) = next {
+            // What a verification reads it does not change, so that nothing is left half done.
+            let found = catch_unwind(AssertUnwindSafe(|| verify(&job))).ok();
+            finished.push(Done { job, found });
+            next = if finished.len() < AT_ONCE { jobs.try_recv().ok() } else { None };
+        }
+        if done.send(finished).is_err() {
             return;
         }
     }
@@ -102,6 +110,7 @@ mod tests {
         }
         drop(inbox);
         let back: Vec<_> = std::iter::from_fn(|| results.blocking_recv())
+            .flatten()
             .map(|done| (done.job.id, done.found.map(|found| found.snapshot_generation)))
             .collect();
         assert_eq!(back, [(1, None), (2, Some(7)), (3, None), (4, Some(7))]);

@@ -235,7 +235,11 @@ impl ReplayStore {
     ///
     /// # Errors
     /// What keeps it from being kept: a full disk, say. For a second nothing is tried again.
-    pub fn append(&mut self, records: &[ClaimRecord], now: Now) -> Result<(), ReplayStoreError> {
+    pub fn append<'r>(
+        &mut self,
+        records: impl IntoIterator<Item = &'r ClaimRecord>,
+        now: Now,
+    ) -> Result<(), ReplayStoreError> {
         self.with(now, |tables| tables.append(records)).inspect_err(|_| {
             // If even that fails, the file system is read-only, and what it holds is complete.
             let _gone = fs::remove_file(&self.complete);

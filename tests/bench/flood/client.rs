@@ -158,16 +158,17 @@ impl Report {
         self.sent - self.lost
     }
 
-    pub(super) fn render(&self, bar: f64) -> String {
+    pub(super) fn render(&self, bar: Option<f64>) -> String {
         let Self { sent, lost, granted, .. } = self;
         let share = f64::from(*granted) / f64::from(self.reached().max(1));
-        let verdict = if share >= bar { "met" } else { "MISSED" };
+        let verdict = bar.map_or_else(String::new, |bar| {
+            let verdict = if share >= bar { "met" } else { "MISSED" };
+            format!(", at least {:.1} %: {verdict}", bar * 100.0)
+        });
         let mut text = format!(
-            "  good knocks: {sent} sent, {lost} lost on the wire, {} reached the program, {granted} granted: {:.2} %, at least \
-             {:.1} %: {verdict}\n",
+            "  good knocks: {sent} sent, {lost} lost on the wire, {} reached the program, {granted} granted: {:.2} %{verdict}\n",
             self.reached(),
-            share * 100.0,
-            bar * 100.0
+            share * 100.0
         );
         if let Some(took) = &self.took {
             text += &format!("  from send to grant, as seen in the log: {}\n", took.line());

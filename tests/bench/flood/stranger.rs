@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Frames of one call, all with the same payload.
-const CALL: u32 = 4_096;
+const CALL: u32 = 32_768;
 /// Frames that the kernel hands to the device at once.
 const BATCH: u32 = 32;
 const LENGTH: usize = 800;

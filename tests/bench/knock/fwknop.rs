@@ -63,8 +63,9 @@ impl<'n> Fwknop<'n> {
     pub(super) fn packet(&self) -> Result<Vec<u8>> {
         let file = self.dir.path().join("packet");
         let [client, host] = [Member::Client, Member::Host].map(|member| member.address(Family::V4).to_string());
-        let mut command = with("fwknop", &["--test", "--no-rc-file", "--no-home-dir", "--use-hmac"]);
+        let mut command = with("fwknop", &["--test", "--no-rc-file", "--no-save-args", "--use-hmac"]);
         command
+            .env("HOME", self.dir.path())
             .args(["--access", &format!("udp/{SERVICE_PORT}"), "--allow-ip", &client, "--destination", &host])
             .args(["--key-base64-rijndael", &self.keys[0], "--key-base64-hmac", &self.keys[1]])
             .arg("--save-packet")

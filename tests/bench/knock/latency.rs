@@ -60,7 +60,9 @@ impl Timed {
 /// In the client's namespace.
 pub(super) fn measure(warm_up: u32, knocks: u32, target: &Target<'_>) -> Result<Timed> {
     let address = Member::Host.address(Family::V4);
-    let knock = probe::udp_socket(SocketAddr::new(address, target.port))?;
+    // Not connected: nobody listens where fwknopd sniffs, and the host's ICMP error would fail the next send.
+    let knock = UdpSocket::bind("0.0.0.0:0")?;
+    let to = SocketAddr::new(address, target.port);
     let probe = probe::udp_socket(SocketAddr::new(address, SERVICE_PORT))?;
     probe.set_nonblocking(true)?;
     let mut timed = Timed { took: Sorted::new(Vec::new()), probes: 0, total: Duration::ZERO, bytes: 0 };
@@ -69,7 +71,7 @@ pub(super) fn measure(warm_up: u32, knocks: u32, target: &Target<'_>) -> Result<
         (target.close)()?;
         ensure_closed(&probe)?;
         let datagram = (target.prepare)(number)?;
-        let (duration, probes) = one(&knock, &probe, &datagram, number.to_be_bytes())?;
+        let (duration, probes) = one((&knock, to), &probe, &datagram, number.to_be_bytes())?;
         if number >= warm_up {
             took.push(duration);
             timed.probes += probes;
@@ -82,10 +84,15 @@ pub(super) fn measure(warm_up: u32, knocks: u32, target: &Target<'_>) -> Result<
 }
 
 /// Sends a knock, then probes until the first echo of this round comes back.
-fn one(knock: &UdpSocket, probe: &UdpSocket, datagram: &[u8], marker: [u8; 4]) -> Result<(Duration, u32)> {
+fn one(
+    (knock, to): (&UdpSocket, SocketAddr),
+    probe: &UdpSocket,
+    datagram: &[u8],
+    marker: [u8; 4],
+) -> Result<(Duration, u32)> {
     let mut probes = 0;
     let begin = clock::now().boot;
-    knock.send(datagram).context("sending the knock")?;
+    knock.send_to(datagram, to).context("sending the knock")?;
     let mut next = begin;
     loop {
         let now = clock::now().boot;

@@ -117,8 +117,11 @@ impl Tables {
         Ok(recovered)
     }
 
-    pub(super) fn append(&self, records: &[ClaimRecord]) -> Result<(), ReplayStoreError> {
-        let mut batch = self.batch(records.len());
+    pub(super) fn append<'r>(
+        &self,
+        records: impl IntoIterator<Item = &'r ClaimRecord>,
+    ) -> Result<(), ReplayStoreError> {
+        let mut batch = self.batch(8);
         for record in records {
             match record {
                 ClaimRecord::Nonce(used) => batch.insert(&self.nonces, nonce_key(used), used.group.to_be_bytes()),
