@@ -112,7 +112,7 @@ pub(super) fn name(text: &str) -> Result<(), Complaint> {
     Err((format!("`{text}` is no name"), "use 1 to 64 letters, digits, `.`, `_`, `-`, and no `.` in front".into()))
 }
 
-/// Part of what knocks are bound to (`docs/protocol.md` §2).
+/// Part of what knocks are bound to (`docs/protocol.md` §3).
 pub(super) fn server_id(text: &str) -> Result<(), Complaint> {
     if is_server_id(text) {
         return Ok(());

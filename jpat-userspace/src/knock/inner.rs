@@ -1,4 +1,4 @@
-//! The inner message (`docs/protocol.md` §6): one CBOR map (RFC 8949) in deterministic encoding, then the least padding.
+//! The inner message (`docs/protocol.md` §7): one CBOR map (RFC 8949) in deterministic encoding, then the least padding.
 
 use std::{convert::Infallible, net::IpAddr};
 
