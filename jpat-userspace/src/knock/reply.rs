@@ -1,4 +1,4 @@
-//! The reply (`docs/protocol.md` §8): sealed by a key that only the sender of the knock and the holder of the server key have.
+//! The reply (`docs/protocol.md` §10): sealed by a key that only the sender of the knock and the holder of the server key have.
 
 use std::convert::Infallible;
 
