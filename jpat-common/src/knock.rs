@@ -7,8 +7,8 @@ pub const MAX_PAYLOAD: usize = 1232;
 
 /// Bytes of the ring of sealed knocks: some three thousand.
 pub const SEALED_RING: u32 = 1 << 22;
-/// Bytes of the ring of bare knocks: some two hundred.
-pub const BARE_RING: u32 = 1 << 18;
+/// Bytes of the ring of bare knocks: some eight hundred.
+pub const BARE_RING: u32 = 1 << 20;
 
 /// The sender used the naked JWS as the datagram.
 pub const FORM_BARE: u8 = 1;

@@ -119,16 +119,23 @@ fn full_standard_error(stage: &mut Stage) -> Result<()> {
 }
 
 fn refused_again(stage: &mut Stage) -> Result<()> {
-    const SENT: u32 = 400;
+    // Fewer than the filter lets in at once.
+    const SENT: u32 = 150;
     stage.start(&[])?;
-    let began = wait::now();
+    let (began, before) = (wait::now(), stage.metrics()?);
     let token = stage.key.token(&stage.claims_with(json!({ "roles": [], "jti": "again" })))?;
     for sent in 1..=SENT {
         stage.send(Member::Client, Family::V4, token.as_bytes())?;
         if sent % 50 == 0 {
             // Not more at a time than the queue holds.
+            let mut last = before.clone();
             wait::for_true("the knocks to be refused", PATIENCE, || {
-                Ok(stage.metrics()?.knocks("not_allowed") >= f64::from(sent))
+                last = stage.metrics()?;
+                Ok(last.knocks("not_allowed") >= f64::from(sent))
+            })
+            .with_context(|| {
+                let packets = last.changes(&before, "jpat_packets_total");
+                format!("{sent} were sent: {} {packets}", last.changes(&before, "jpat_knocks_total"))
             })?;
         }
     }

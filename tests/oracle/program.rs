@@ -29,6 +29,7 @@ use super::{
         gate::Gate,
         tables::{Flow, FlowId, Prefix},
     },
+    run::RINGS,
     stage::{self, FREE_PORT, Program, Stage},
 };
 use crate::kernel::has_frags;
@@ -63,8 +64,11 @@ impl Loaded {
     /// Loads the object with room for as many flows as a stage has.
     pub(crate) fn load() -> Result<Self> {
         let capacity = u32::try_from(stage::flow_capacity())?;
-        let mut ebpf =
-            EbpfLoader::new().map_max_entries(map_name::FLOWS, capacity).load(OBJECT).context("load the object")?;
+        let [bare, sealed] = RINGS;
+        let mut loader = EbpfLoader::new();
+        loader.map_max_entries(map_name::FLOWS, capacity);
+        loader.map_max_entries(map_name::BARE_KNOCKS, bare).map_max_entries(map_name::KNOCKS, sealed);
+        let mut ebpf = loader.load(OBJECT).context("load the object")?;
         for name in [map_name::PROGRAM, map_name::PROGRAM_FRAGS, map_name::PROGRAM_L3] {
             if name != map_name::PROGRAM_FRAGS || has_frags()? {
                 let program: &mut Xdp = ebpf.program_mut(name).context("no program of that name")?.try_into()?;

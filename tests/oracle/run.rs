@@ -36,7 +36,9 @@ const LATE_NS: u64 = 3 * SECOND + SECOND / 2;
 const ATTEMPTS: usize = 20;
 /// Knocks that the empty rings take, that of bare ones and that of sealed ones: a record of 1288 bytes has a header of 8, and one byte stays free
 /// (`__bpf_ringbuf_reserve` in kernel/bpf/ringbuf.c).
-const RING_ROOM: [usize; 2] = [((1 << 18) - 1) / (1_288 + 8), ((1 << 20) - 1) / (1_288 + 8)];
+const RING_ROOM: [usize; 2] = [(RINGS[0] as usize - 1) / (1_288 + 8), (RINGS[1] as usize - 1) / (1_288 + 8)];
+/// Bytes of both here: so few that batches fill them.
+pub(crate) const RINGS: [u32; 2] = [1 << 18, 1 << 20];
 /// Disagreements after which a run ends.
 const ENOUGH: usize = 10;
 
