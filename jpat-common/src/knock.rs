@@ -5,6 +5,11 @@ use crate::addr::Addr;
 /// Most bytes of UDP payload a knock may have: the IPv6 minimum MTU of 1280 less IPv6 and UDP headers (RFC 8200 §5).
 pub const MAX_PAYLOAD: usize = 1232;
 
+/// Bytes of the ring of sealed knocks: some three thousand.
+pub const SEALED_RING: u32 = 1 << 22;
+/// Bytes of the ring of bare knocks: some two hundred.
+pub const BARE_RING: u32 = 1 << 18;
+
 /// The sender used the naked JWS as the datagram.
 pub const FORM_BARE: u8 = 1;
 /// The datagram is a [sealed](crate::sealed) knock whose tag verified.

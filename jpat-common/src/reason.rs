@@ -161,7 +161,7 @@ reasons! {
         KnockNoForm = 71, "knock_no_form";
         /// A bare knock, and no issuer accepts any.
         KnockBareRefused = 72, "knock_bare_refused";
-        /// A bare knock beyond `limits.bare_knocks_per_second`.
+        /// A bare knock beyond `limits.bare_per_second`.
         KnockBareBudget = 73, "knock_bare_budget";
         /// A bare knock that found its ring full.
         KnockBareRingFull = 74, "knock_bare_ring_full";

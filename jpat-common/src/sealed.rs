@@ -1,4 +1,4 @@
-//! What the program must know of a sealed knock (`docs/protocol.md` §5): its header, and the filter in front of the ring.
+//! What the program must know of a sealed knock (`docs/protocol.md` §6): its header, and the filter in front of the ring.
 
 /// First bytes of a sealed knock. A bare one begins with `e`, as every base64url text of `{` does.
 pub const MAGIC: [u8; 4] = *b"JPAT";

@@ -1,4 +1,4 @@
-//! What a datagram for the knock port must be to reach a ring (`docs/protocol.md` §5.3), cheapest question first. It
+//! What a datagram for the knock port must be to reach a ring (`docs/protocol.md` §6.3), cheapest question first. It
 //! keeps strangers away from the controller, and authorises nothing.
 
 use jpat_common::{

@@ -12,7 +12,7 @@ use jpat_common::{
     grant::{GrantKey, GrantValue, ServiceId},
     hints,
     hosts::{BUCKETS, Bucket, bucket_index},
-    knock::KnockMeta,
+    knock::{BARE_RING, KnockMeta, SEALED_RING},
     reason::COUNTER_ENTRIES,
     sealed::{self, Budget, KnockKey, MAX_KNOCK_KEYS, WORD},
     settings::{MAX_PREFIXES, PORT_ROWS, PortRow, SERVICE_ENTRIES, ServiceRule, Settings, port_row},
@@ -46,9 +46,9 @@ static ALWAYS_ALLOW: LpmTrie<Addr, u32> = LpmTrie::with_max_entries(MAX_PREFIXES
 #[map]
 pub(crate) static CLOCK: PerCpuArray<[u64; 2]> = PerCpuArray::with_max_entries(1, 0);
 #[map]
-pub(crate) static KNOCKS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
+pub(crate) static KNOCKS: RingBuf = RingBuf::with_byte_size(SEALED_RING, 0);
 #[map]
-pub(crate) static BARE_KNOCKS: RingBuf = RingBuf::with_byte_size(1 << 18, 0);
+pub(crate) static BARE_KNOCKS: RingBuf = RingBuf::with_byte_size(BARE_RING, 0);
 #[map]
 pub(crate) static KNOCK_META: PerCpuArray<KnockMeta> = PerCpuArray::with_max_entries(1, 0);
 #[map]
@@ -186,7 +186,7 @@ impl Filter for KernelTables {
     #[inline(always)]
     fn knock_key(&self, id: [u8; 2]) -> Option<KnockKey> {
         // SAFETY: the value is copied out at once. Keys are only ever inserted and deleted while the program runs.
-        unsafe { KNOCK_KEYS.get(&id) }.copied()
+        unsafe { KNOCK_KEYS.get(id) }.copied()
     }
 
     #[inline(always)]

@@ -29,7 +29,10 @@ mod sweeper;
 mod watch;
 mod workers;
 
-use std::{collections::BTreeMap, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap, os::unix::fs::DirBuilderExt as _, path::PathBuf, process::ExitCode, sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use jpat_common::{
@@ -64,7 +67,10 @@ use crate::{
     gate::{self, Gate},
     knock::{Form, tag::KnockKey},
     metrics::Metrics,
-    store,
+    store::{
+        self,
+        replay::{ReplayStore, ReplayStoreError},
+    },
     verify::Opening,
 };
 
@@ -92,15 +98,32 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
-    PinDir::new(&config.pins)?;
-    std::fs::create_dir_all(&config.state).with_context(|| format!("state directory {}", config.state.display()))?;
+    let pins = PinDir::new(&config.pins)?;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&config.state)
+        .with_context(|| format!("state directory {}", config.state.display()))?;
     let locks = (Lock::take(&config.pins)?, Lock::take_state(&config.state)?);
     let names: Vec<_> = config.services.iter().map(|service| service.name.as_str()).collect();
     let opened = clock::now();
     let boot_id = clock::boot_id().context("the kernel's boot id")?;
-    let (store, recovered) = store::replay::ReplayStore::open(&config.state, &boot_id, opened)?;
+    let (store, recovered) = match ReplayStore::open(&config.state, &boot_id, pins.is_empty(), opened) {
+        // Grants and flows that stand are worth more than new ones.
+        Err(error @ ReplayStoreError::Io { .. }) => {
+            tracing::error!("{error}");
+            ReplayStore::unopened(&config.state, &boot_id, pins.is_empty(), opened)
+        }
+        result => result?,
+    };
     if let Some(note) = &recovered.note {
         tracing::warn!("{note}");
+    }
+    if recovered.floor > opened.unix {
+        tracing::error!(
+            "sealed knocks and `once` tokens are refused until {}: the replay store began when this host's clock said so\n  remedy: set the clock; if it is right, delete `replay` and `replay.json` in the state directory",
+            recovered.floor
+        );
     }
     let mut services = store::Services::open(&config.state, &names)?;
     let secrets = secrets::load(&config).map_err(load::Invalid)?;
@@ -131,7 +154,8 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
 
     let listeners = Listeners::open(&config.admin).await?;
     let started = clock::now();
-    datapath.filter_mut().write(&filter_rules(&config, &secrets)).context("filling the knock filter")?;
+    let filter_rules = filter_rules(&config, &secrets);
+    datapath.filter_mut().write(&filter_rules).context("filling the knock filter")?;
     datapath.filter_mut().set_clock(started).context("filling the knock filter")?;
     let settings = datapath.tables().settings()?;
     let generation = settings.generation.max(1);
@@ -165,6 +189,7 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
         store,
         replies: replies(&config, None),
         datapath,
+        filter_rules,
         audit,
         metrics: Metrics::default(),
         usable,

@@ -88,6 +88,10 @@ impl Gate {
         let Recovered { floor, origin, is_first, forgotten_knock, forgotten_token, .. } = recovered;
         let Recovered { nonces, uses, tokens, leases, .. } = recovered;
         let since = Since::new(floor, origin);
+        let lost = (!is_first && origin != BootTime(0)).then_some(floor);
+        // What nothing binds any more was used by a token whose leases are over.
+        let held: BTreeSet<&TokenId> = leases.iter().map(|lease| &lease.id.token).collect();
+        let uses = uses.into_iter().filter(|used| used.until_exp || held.contains(&used.id)).collect();
         let tokens: BTreeMap<&TokenId, &Arc<VerifiedToken>> = tokens.iter().map(|token| (token.id(), token)).collect();
         let with_token = |lease: StoredLease| {
             let token = Arc::clone(tokens.get(&lease.id.token)?);
@@ -101,7 +105,7 @@ impl Gate {
             admission: Admission::new(&limits, now.boot),
             sampler: Sampler::new(),
             nonces: Nonces::new(limits.knocks_per_second, since, is_first, forgotten_knock, nonces),
-            replay: Replay::new(limits.replay_entries, since.with_leeway(once_leeway), forgotten_token, uses),
+            replay: Replay::new(limits.replay_entries, since.with_leeway(once_leeway), lost, forgotten_token, uses),
             stored: leases.into_iter().filter_map(with_token).collect(),
             grants: Grants::new(generation),
             outlived: Outlived::new(limits.flows as usize),

@@ -22,7 +22,7 @@ pub const MAX_PAYLOAD: usize = jpat_common::knock::MAX_PAYLOAD;
 pub enum Form {
     /// The datagram is the compact JWS.
     Bare,
-    /// The datagram is encrypted to the server's key (`docs/protocol.md` §5).
+    /// The datagram is encrypted to the server's key (`docs/protocol.md` §6).
     Sealed,
 }
 

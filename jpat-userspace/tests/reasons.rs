@@ -20,8 +20,8 @@ fn every_code_is_documented_with_the_programs_own_text() {
 fn document() -> String {
     let mut text = String::from(
         "# Reasons\n\nEvery code is stable, and the same wherever it appears: metric label, audit log, `jpatd explain`. Written from \
-         the code by its own test.\n\n## Knocks that were refused\n\n`jpat_knocks_total{result}`; knocks that opened something count \
-         as `granted` or `renewed`. *Before*: before a signature verified, so anybody can cause it; counted, and sampled \
+         the code by its own test.\n\n## Knocks that were refused\n\n`jpat_knocks_total{result}`; knocks that were taken count \
+         as `granted`, `renewed`, `repeated` (a token that may be used once came again while its grant lives) or `closed`. *Before*: before a signature verified, so anybody can cause it; counted, and sampled \
          into the audit log at most ten times a second. *After*: in the audit log, with the principal; \
          what the same token causes again within a second is left out. The next line tells how many were left out (`suppressed`).\n\n\
          | code | signature | meaning |\n|---|---|---|\n",

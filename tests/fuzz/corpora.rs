@@ -1,6 +1,10 @@
-//! Every input that a search has found worth keeping, and every one that once showed a defect, through the target it is for.
+//! Every input that searches begin with, that one has found worth keeping, or that once showed a defect, through the target it is
+//! for.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
+
+#[path = "seeds/inputs/mod.rs"]
+mod inputs;
 
 use std::{
     collections::BTreeSet,
@@ -27,13 +31,17 @@ fn replay(name: &str) {
     let target = TARGETS.iter().find(|target| target.name == name).unwrap();
     let corpus = files("corpus", target);
     assert!(corpus.len() > 20, "{} inputs for {name}", corpus.len());
-    let regressions = files("regressions", target);
-    for (path, bytes) in corpus.iter().chain(&regressions) {
-        // Named where it fails: the panic itself names no file.
-        if let Err(panic) = std::panic::catch_unwind(|| (target.run)(bytes)) {
+    let seeds = inputs::of(name).unwrap();
+    assert!(seeds.len() > 50, "{} seeds for {name}", seeds.len());
+    let named = |(path, bytes): (PathBuf, Vec<u8>)| (path.display().to_string(), bytes);
+    let kept = corpus.into_iter().chain(files("regressions", target)).map(named);
+    let seeds = seeds.into_iter().enumerate().map(|(at, bytes)| (format!("seed {at}"), bytes));
+    for (input, bytes) in kept.chain(seeds) {
+        // Named where it fails: the panic itself names no input.
+        if let Err(panic) = std::panic::catch_unwind(|| (target.run)(&bytes)) {
             let why = panic.downcast_ref::<String>().cloned();
             let why = why.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-            panic!("{}: {}", path.display(), why.unwrap_or_default());
+            panic!("{input}: {}", why.unwrap_or_default());
         }
     }
 }

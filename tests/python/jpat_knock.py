@@ -33,14 +33,9 @@ def read_secret(path: str) -> str:
 
 
 def read_token(path: str) -> str:
-    """A compact JWS, followed by at most one LF or CRLF, as in a bare knock (§5)."""
-    with open(path, "rb") as file:
-        token = file.read()
-    for end in (b"\r\n", b"\n"):
-        if token.endswith(end):
-            token = token[: -len(end)]
-            break
-    return token.decode("ascii")
+    """A compact JWS; white space around it does not count (§4.1)."""
+    with open(path, encoding="ascii") as file:
+        return file.read().strip()
 
 
 def connect(host: str, port: int) -> socket.socket:
@@ -109,6 +104,13 @@ def arguments(argv: Optional[List[str]]) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+def target(args: argparse.Namespace, profile: Profile) -> Tuple[str, int]:
+    host = args.host or profile.host
+    if host is None:
+        raise ValueError("no host: --host, or host in the profile")
+    return host.removeprefix("[").removesuffix("]"), args.port or profile.port
+
+
 def prepare(args: argparse.Namespace) -> Tuple[Profile, bytes, Optional[Sealed]]:
     profile = Profile.from_toml(read_secret(args.profile))
     if args.send_datagram is not None:
@@ -125,9 +127,15 @@ def prepare(args: argparse.Namespace) -> Tuple[Profile, bytes, Optional[Sealed]]
     key = None
     if key_file is not None:
         key = ClientKey.from_jwk(encoding.json_object(read_secret(key_file).encode()))
+    address = args.address
+    if address is None and profile.address == "auto":
+        with connect(*target(args, profile)) as sock:
+            address = ipaddress.ip_address(sock.getsockname()[0]).packed
+    elif address is None and profile.address is not None:
+        address = ipaddress.ip_address(profile.address).packed
     now_ms = time.time_ns() // 1_000_000 + args.time_offset_ms
     sealed = knock.seal_knock(
-        profile, read_token(token_file), now_ms, knock.VERBS[args.verb], args.service, args.address, key
+        profile, read_token(token_file), now_ms, knock.VERBS[args.verb], args.service, address, key
     )
     return profile, sealed.datagram, sealed
 
@@ -136,9 +144,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     args = arguments(argv)
     try:
         profile, datagram, sealed = prepare(args)
-        host = args.host or profile.host
-        if host is None:
-            raise ValueError("no host: --host, or host in the profile")
+        host, port = target(args, profile)
         if args.print_datagram is not None:
             with open(args.print_datagram, "wb") as file:
                 file.write(datagram)
@@ -148,7 +154,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     timeout = args.timeout if args.timeout is not None else 3.0 if profile.reply else 0.0
     reply = None
     try:
-        with connect(host, args.port or profile.port) as sock:
+        with connect(host, port) as sock:
             reply = exchange(sock, datagram, sealed, timeout)
     except OSError as error:
         print(f"jpat_knock: {error}", file=sys.stderr)

@@ -55,7 +55,7 @@ const MAPS: [Expected; 20] = [
     Expected { name: map_name::ALWAYS_ALLOW, kind: MapType::LpmTrie, key: 20, value: 4, entries: 4096, flags: NO_PREALLOC },
     Expected { name: map_name::KNOCK_META, kind: MapType::PerCpuArray, key: 4, value: 56, entries: 1, flags: 0 },
     Expected { name: map_name::CLOCK, kind: MapType::PerCpuArray, key: 4, value: 16, entries: 1, flags: 0 },
-    Expected { name: map_name::KNOCKS, kind: MapType::RingBuf, key: 0, value: 0, entries: 1 << 20, flags: 0 },
+    Expected { name: map_name::KNOCKS, kind: MapType::RingBuf, key: 0, value: 0, entries: 1 << 22, flags: 0 },
     Expected { name: map_name::BARE_KNOCKS, kind: MapType::RingBuf, key: 0, value: 0, entries: 1 << 18, flags: 0 },
     Expected { name: map_name::KNOCK_KEYS, kind: MapType::Hash, key: 2, value: size_of::<KnockKey>(), entries: MAX_KNOCK_KEYS, flags: READ_ONLY },
     Expected { name: map_name::BUDGETS, kind: MapType::Array, key: 4, value: size_of::<Budget>(), entries: sealed::BUDGETS, flags: 0 },

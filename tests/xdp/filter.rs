@@ -1,4 +1,4 @@
-//! What stands in front of the rings: each question of `docs/protocol.md` §5.3 with its own reason, on every way in.
+//! What stands in front of the rings: each question of `docs/protocol.md` §6.3 with its own reason, on every way in.
 
 mod keys;
 mod rings;

@@ -27,7 +27,7 @@ pub(crate) struct Options {
     /// How long to search, each.
     #[arg(long, default_value_t = 60)]
     seconds: u64,
-    /// Afterwards replace the corpus in tests/fuzz/corpus by the fewest inputs that reach all that was reached.
+    /// Afterwards replace the corpus in tests/fuzz/corpus by few inputs that reach what was reached.
     #[arg(long)]
     minimise: bool,
 }

@@ -19,7 +19,7 @@ use crate::{
         sealed::Claimed,
         wait::WaitFor,
     },
-    knock::sealed::Verb,
+    knock::{inner::is_service, sealed::Verb},
     output,
 };
 
@@ -138,13 +138,27 @@ fn report_failed(failed: &[client::SendError]) {
     }
 }
 
-/// A name that a knock can carry (`docs/protocol.md` §2).
+/// A name that a knock can carry (`docs/protocol.md` §3).
 fn service(text: &str) -> Result<String, ServiceError> {
-    let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    let good = (1..=crate::knock::inner::MAX_NAME).contains(&text.len()) && text.bytes().all(fits);
-    good.then(|| text.to_owned()).ok_or(ServiceError)
+    is_service(text).then(|| text.to_owned()).ok_or(ServiceError)
 }
 
 #[derive(thiserror::Error, Debug)]
-#[error("a service is named with 1 to 64 of a-z, 0-9 and '-'")]
+#[error("a service is named with 1 to 64 letters, digits, '.', '_' and '-', and no '.' in front")]
 struct ServiceError;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_is_named_as_in_the_configuration() {
+        let longest = "a".repeat(64);
+        for good in ["web", "Commerce.Listings", "a_b-c.9", "-", &longest] {
+            assert_eq!(service(good).unwrap(), good);
+        }
+        for bad in ["", ".web", "a b", "a/b", "ä", &format!("{longest}a")] {
+            assert!(service(bad).is_err(), "{bad}");
+        }
+    }
+}

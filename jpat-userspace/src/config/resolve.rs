@@ -69,7 +69,6 @@ impl Resolver {
         let issuers = self.issuers(file.issuer);
         self.sealed_needs(issuers.resolved.as_deref(), has_server, has_knock_keys);
         let services = self.services(file.service, &issuers.names, listen.as_ref().map(|listen| listen.port));
-        self.names_to_ask_for(issuers.resolved.as_deref(), services.as_deref());
         let deny = self.deny(file.deny);
         let limits = self.limits(&file.limits);
         let audit = self.audit(file.audit);

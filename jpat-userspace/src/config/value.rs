@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use jsonwebtoken::Algorithm;
 
 use super::{InterfacePattern, PortRange, Protocol};
-use crate::knock::inner::is_server_id;
+use crate::knock::inner::{is_server_id, is_service};
 
 /// Names of RFC 7518 §3.1 and RFC 8037 that the verifier knows.
 pub(super) const ALGORITHMS: [(&str, Algorithm); 12] = [
@@ -103,16 +103,15 @@ pub(super) fn duration(text: &str) -> Result<Duration, Complaint> {
     })
 }
 
-/// A name that goes into file names, labels and messages.
+/// A name that goes into file names, labels and messages; a sealed knock can carry a service's.
 pub(super) fn name(text: &str) -> Result<(), Complaint> {
-    let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-    if !text.is_empty() && text.len() <= 64 && text.bytes().all(fits) && !text.starts_with('.') {
+    if is_service(text) {
         return Ok(());
     }
     Err((format!("`{text}` is no name"), "use 1 to 64 letters, digits, `.`, `_`, `-`, and no `.` in front".into()))
 }
 
-/// Part of what knocks are bound to (`docs/protocol.md` §2).
+/// Part of what knocks are bound to (`docs/protocol.md` §3).
 pub(super) fn server_id(text: &str) -> Result<(), Complaint> {
     if is_server_id(text) {
         return Ok(());

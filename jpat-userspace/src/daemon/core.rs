@@ -12,7 +12,7 @@ use super::{flows::Flows, replies::Replies};
 use crate::{
     audit::AuditLog,
     clock,
-    datapath::{DataPath, addresses, counters, error::DataPathError},
+    datapath::{DataPath, addresses, counters, error::DataPathError, filter::FilterRules},
     gate::{Accepted, Answer, Claim, Command, Gate},
     metrics::{Metrics, View},
     snapshot::Snapshot,
@@ -26,6 +26,8 @@ pub(super) struct Core {
     /// Where replies leave from; nowhere if there are none.
     pub(super) replies: Option<Replies>,
     pub(super) datapath: DataPath,
+    /// What the filter goes by.
+    pub(super) filter_rules: FilterRules,
     pub(super) audit: AuditLog,
     pub(super) metrics: Metrics,
     /// Entries of the grant map that may be in use.
@@ -93,6 +95,13 @@ impl Core {
         }
         self.undeleted = undeleted;
         if ending.is_empty() { 0 } else { self.end_flows(&ending) }
+    }
+
+    /// Brings what knocks must be into force.
+    pub(super) fn write_filter(&mut self, rules: FilterRules) -> anyhow::Result<()> {
+        self.datapath.filter_mut().write(&rules)?;
+        self.filter_rules = rules;
+        Ok(())
     }
 
     /// Stores a knock, and those that stand behind it, with one write: all of them, or none.

@@ -8,7 +8,10 @@ use super::{
 use crate::{
     clock,
     config::{Config, Mode, secrets},
-    datapath::tables::{Prepared, Rules},
+    datapath::{
+        filter::FilterRules,
+        tables::{Prepared, Rules},
+    },
     keyring::{fetch, refresh::is_remote},
     store,
     verify::Opening,
@@ -62,9 +65,12 @@ fn try_reload(runtime: &mut Runtime, process: Option<u32>) -> anyhow::Result<Vec
     let prepared = runtime.core.datapath.tables_mut().prepare(rules.clone())?;
     let core = &mut runtime.core;
     let settled = services.settled();
+    let filter_before = core.filter_rules.clone();
     let ready = make_ready(core, &prepared, &rules, &openings, begins_to_enforce)
-        .and_then(|()| Ok(services.unsettle(&changed)?));
+        .and_then(|()| Ok(services.unsettle(&changed)?))
+        .and_then(|()| core.write_filter(filter_rules(&config, &secrets)));
     if let Err(error) = ready {
+        restore_filter(core, &filter_before);
         core.datapath.tables_mut().abandon(prepared)?;
         return Err(error);
     }
@@ -88,6 +94,7 @@ fn try_reload(runtime: &mut Runtime, process: Option<u32>) -> anyhow::Result<Vec
     }
     if let Err(error) = core.datapath.tables_mut().switch(&prepared, mode_number(config.mode), core.generation) {
         put_back(&mut services, settled);
+        restore_filter(core, &filter_before);
         core.gate.reload(old.generation, old.config.limits, &BTreeSet::new(), &|_, _, _| None, now);
         runtime.snapshots.store(old);
         core.datapath.tables_mut().abandon(prepared)?;
@@ -96,9 +103,6 @@ fn try_reload(runtime: &mut Runtime, process: Option<u32>) -> anyhow::Result<Vec
     follow_switch(core, &rules, &openings, begins_to_enforce);
     let mut notes = notes;
     runtime.core.replies = replies(&config, runtime.core.replies.take());
-    if let Err(error) = runtime.core.datapath.filter_mut().write(&filter_rules(&config, &secrets)) {
-        notes.push(format!("the knock filter is as it was before: {error}"));
-    }
     if let Err(error) = runtime.core.datapath.tables_mut().finish(prepared) {
         notes.push(format!("left over from the old configuration: {error}"));
     }
@@ -110,6 +114,13 @@ fn try_reload(runtime: &mut Runtime, process: Option<u32>) -> anyhow::Result<Vec
     let _changed = runtime.refresher.reconfigure(&config.issuers, now.boot);
     tracing::info!("configuration {} is in force (load {generation})", config.path.display());
     Ok(warnings.iter().map(ToString::to_string).chain(notes).collect())
+}
+
+/// After a reload that came to nothing.
+fn restore_filter(core: &mut Core, before: &FilterRules) {
+    if let Err(error) = core.write_filter(before.clone()) {
+        tracing::error!("the knock filter is not as it was before the reload: {error:#}");
+    }
 }
 
 /// What can fail before prepared rules come into force, and ends nothing. Where enforcement begins with them, the

@@ -53,11 +53,6 @@ pub(super) struct Parts {
     pub(super) started: Now,
 }
 
-/// What a turn at a ring came to.
-struct Taken {
-    is_empty: bool,
-}
-
 /// How the loop ended.
 pub(super) struct End {
     pub(super) exit: ExitCode,
@@ -199,9 +194,13 @@ impl Runtime {
                 }
                 Some(done) = sources.done.recv() => {
                     self.on_done(done);
-                    while let Ok(done) = sources.done.try_recv() {
+                    for _ in 1..BATCH {
+                        let Ok(done) = sources.done.try_recv() else { break };
                         self.on_done(done);
                     }
+                    // While workers always have something to hand back, nobody else would look at the rings.
+                    self.take_batch(sources.sealed.get_mut());
+                    self.take_batch(sources.bare.get_mut());
                 }
                 _ = sources.signals.terminate.recv() => return Ok(self.stopped()),
                 _ = sources.signals.interrupt.recv() => return Ok(self.stopped()),
@@ -212,13 +211,13 @@ impl Runtime {
                 Some(swept) = sources.swept.recv() => self.on_swept(swept),
                 guard = sources.sealed.readable_mut() => {
                     let mut guard = guard.context("the ring of sealed knocks")?;
-                    if self.take_batch(guard.get_inner_mut()).is_empty {
+                    if self.take_batch(guard.get_inner_mut()) {
                         guard.clear_ready();
                     }
                 }
                 guard = sources.bare.readable_mut() => {
                     let mut guard = guard.context("the ring of bare knocks")?;
-                    if self.take_batch(guard.get_inner_mut()).is_empty {
+                    if self.take_batch(guard.get_inner_mut()) {
                         guard.clear_ready();
                     }
                 }
@@ -260,14 +259,14 @@ impl Runtime {
         self.fetch_due(now);
     }
 
-    /// Takes knocks from a ring until it is empty, or others are to have their turn.
-    fn take_batch(&mut self, ring: &mut Ring) -> Taken {
+    /// Takes knocks from a ring until it is empty, or others are to have their turn. Says whether it is empty.
+    fn take_batch(&mut self, ring: &mut Ring) -> bool {
         for _ in 0..BATCH {
-            let Some(datagram) = ring.next_knock() else { return Taken { is_empty: true } };
+            let Some(datagram) = ring.next_knock() else { return true };
             self.core.gate.admit(&datagram, clock::now());
             self.hand_out();
         }
-        Taken { is_empty: false }
+        false
     }
 
     fn hand_out(&mut self) {

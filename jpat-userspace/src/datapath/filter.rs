@@ -8,6 +8,7 @@ use aya::{
     maps::{Array, HashMap, Map, MapData},
 };
 use jpat_common::{
+    knock::{BARE_RING, SEALED_RING},
     map_name,
     sealed::{BARE_BUDGET, BUDGETS, Budget, KnockKey, MAX_KNOCK_KEYS},
 };
@@ -16,6 +17,10 @@ use super::error::DataPathError;
 use crate::{clock::Now, knock::tag::TagKey};
 
 const SECOND_NS: u64 = 1_000_000_000;
+
+/// Records that a quarter of each ring holds: 1296 bytes each.
+const BURST: u64 = (SEALED_RING / 4 / 1296) as u64;
+const BARE_BURST: u64 = (BARE_RING / 4 / 1296) as u64;
 
 /// How far the program's wall clock may be off before it is set again: less than a sender notices, more than slewing does
 /// in a second.
@@ -92,12 +97,15 @@ impl Filter {
         Ok(())
     }
 
-    /// A full second's worth may come at once. What a group has used up stays used up.
+    /// A full second's worth may come at once, if that is no more than a quarter of the ring. What a group has used up stays
+    /// used up.
     fn write_budget(&mut self, index: u32, per_second: u32) -> Result<(), DataPathError> {
         let failed = || DataPathError::map(map_name::BUDGETS);
         let interval_ns = SECOND_NS.checked_div(u64::from(per_second)).unwrap_or(0);
         let held = self.budgets.get(&index, 0).map_err(failed())?;
-        let wanted = Budget { interval_ns, burst_ns: SECOND_NS.max(interval_ns), next_ns: held.next_ns };
+        let at_once = interval_ns.saturating_mul(if index == BARE_BUDGET { BARE_BURST } else { BURST });
+        let burst_ns = at_once.min(SECOND_NS).max(interval_ns);
+        let wanted = Budget { interval_ns, burst_ns, next_ns: held.next_ns };
         if held == wanted { Ok(()) } else { self.budgets.set(index, wanted, 0).map_err(failed()) }
     }
 

@@ -116,6 +116,12 @@ impl PinDir {
         map_name::PINNED.iter().any(|name| self.map(name).exists())
     }
 
+    /// Whether no controller of any layout left anything here.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.versions().is_ok_and(|versions| versions.is_empty())
+    }
+
     /// Whether an earlier controller left a link, so that its program is at work.
     #[must_use]
     pub fn has_links(&self) -> bool {

@@ -82,7 +82,8 @@ impl Admission {
                 (self.groups.entry(knock.group).or_insert_with(fresh), &mut self.sealed_queue)
             }
         };
-        if !bucket.take(now) {
+        // When it came, not when it was read: a stall must not cost what came in time.
+        if !bucket.take(datagram.received.min(now)) {
             return Err(away(Refusal::RateLimited));
         }
         match queue.push(knock.group, source.to_canonical(), knock) {

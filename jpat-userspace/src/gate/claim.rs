@@ -1,11 +1,11 @@
 //! A knock between its judgement and its effect: what is to be remembered of it goes to the store first.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use super::{
     Accepted, Answer, Command, Gate, Taken,
     admin::revoked,
-    lease::{Holder, Lease},
+    lease::{self, Holder, Lease},
     replay::{Attempt, Claimed, Kind, Permit},
 };
 use crate::{
@@ -142,12 +142,21 @@ impl Gate {
         now: Now,
     ) -> Result<Next, Refusal> {
         self.settle(now);
-        let Allowed { token, replay: mode, openings } = allowed;
+        let Allowed { token, replay: mode, mut openings } = allowed;
         let source = knock.source.to_canonical();
         match sealed.map_or(Verb::Open, |sealed| sealed.verb) {
             Verb::Close => return Ok(Next::Close { token, wanted: sealed.and_then(|sealed| sealed.wanted.clone()) }),
-            Verb::Renew if !self.grants.holds_from(token.principal(), source) => return Err(Refusal::NotOpen),
-            Verb::Renew | Verb::Open => {}
+            Verb::Renew => {
+                let open: BTreeSet<_> =
+                    self.grants.of_principal(token.principal(), source).map(|(_, lease)| lease.key).collect();
+                let has_wanted = sealed.is_some_and(|sealed| sealed.wanted.is_some());
+                let asked = openings.len();
+                openings.retain(|opening| open.contains(&lease::key(opening, source)));
+                if openings.is_empty() || (has_wanted && openings.len() < asked) {
+                    return Err(Refusal::NotOpen);
+                }
+            }
+            Verb::Open => {}
         }
         let has_lease = self.grants.of_token(token.id()).next().is_some();
         let attempt = Attempt { token: &token, mode, form: knock.form, source, has_lease };
@@ -200,7 +209,7 @@ impl Gate {
             return Err(Refusal::Expired);
         }
         self.check_room(&Holder::of(token), &leases)?;
-        let keys: std::collections::BTreeSet<_> = leases.iter().map(|lease| lease.key).collect();
+        let keys: BTreeSet<_> = leases.iter().map(|lease| lease.key).collect();
         let put: Vec<_> = leases.into_iter().map(|lease| self.grants.put(lease, now)).collect();
         let result = match put.iter().all(|(_, renewed)| *renewed) {
             _ if is_repeat => Taken::Repeated,
@@ -213,8 +222,17 @@ impl Gate {
             let change = self.grants.rewrite(key);
             self.push_change(change, (Some(key) == last).then_some(accepted));
         }
-        for (lease, renewed) in &put {
-            self.audit(lease.event(if *renewed { EventKind::Renewed } else { EventKind::Granted }, now));
+        // What only goes on is told now and then.
+        let who = Who { principal: token.principal().clone(), token: token.id().clone() };
+        let told = match result {
+            Taken::Renewed => self.sampler.verified(who, result.as_str(), now.boot),
+            Taken::Granted | Taken::Repeated | Taken::Closed => Some(0),
+        };
+        if let Some(suppressed) = told {
+            for (at, (lease, renewed)) in put.iter().enumerate() {
+                let event = lease.event(if *renewed { EventKind::Renewed } else { EventKind::Granted }, now);
+                self.audit(Event { suppressed: if at == 0 { suppressed } else { 0 }, ..event });
+            }
         }
         self.schedule(now);
         Ok(put.into_iter().map(|(lease, _)| lease).collect())
@@ -254,9 +272,8 @@ impl Gate {
         now: Now,
     ) {
         let is_wanted = |lease: &Lease| wanted.is_none_or(|names| names.iter().any(|name| **name == **lease.service()));
-        let holder = Holder::of(token);
-        let found = self.grants.of_token(token.id());
-        let found = found.filter(|(_, lease)| *lease.holder == holder && lease.source == source && is_wanted(lease));
+        let found = self.grants.of_principal(token.principal(), source);
+        let found = found.filter(|(_, lease)| is_wanted(lease));
         let (ids, mut leases): (Vec<_>, Vec<_>) = found.map(|(id, lease)| (id, lease.clone())).unzip();
         self.end(ids, |lease| revoked(lease, Revocation::Closed, now), now);
         for lease in &mut leases {

@@ -44,6 +44,7 @@ pub(super) struct Grants {
     by_end: BTreeSet<(BootTime, LeaseId)>,
     by_key: BTreeSet<(GrantKey, BootTime, LeaseId)>,
     by_token: BTreeMap<TokenId, BTreeSet<LeaseId>>,
+    by_principal: BTreeMap<Principal, BTreeSet<LeaseId>>,
     /// Leases of each principal, counted by source prefix.
     sources: BTreeMap<Principal, BTreeMap<Addr, usize>>,
     /// What the map holds.
@@ -62,6 +63,7 @@ impl Grants {
             by_end: BTreeSet::new(),
             by_key: BTreeSet::new(),
             by_token: BTreeMap::new(),
+            by_principal: BTreeMap::new(),
             sources: BTreeMap::new(),
             written: BTreeMap::new(),
             read_under: ClockOffset::MAX,
@@ -142,6 +144,7 @@ impl Grants {
             self.by_token.entry(token.clone()).or_default().insert(id);
         }
         if let Some(principal) = principal(&lease) {
+            self.by_principal.entry(principal.clone()).or_default().insert(id);
             *self.sources.entry(principal.clone()).or_default().entry(*lease.key.source()).or_default() += 1;
         }
         self.leases.insert(id, lease);
@@ -159,6 +162,14 @@ impl Grants {
             held.remove(&id);
             if held.is_empty() {
                 self.by_token.remove(token);
+            }
+        }
+        if let Some(principal) = principal(&lease)
+            && let Some(held) = self.by_principal.get_mut(principal)
+        {
+            held.remove(&id);
+            if held.is_empty() {
+                self.by_principal.remove(principal);
             }
         }
         if let Some(principal) = principal(&lease)
@@ -183,10 +194,14 @@ impl Grants {
         ids.filter_map(|id| Some((*id, self.leases.get(id)?)))
     }
 
-    /// Whether a principal holds a lease that a knock from `source` began.
-    pub(super) fn holds_from(&self, principal: &Principal, source: IpAddr) -> bool {
-        self.sources.contains_key(principal)
-            && self.leases.values().any(|lease| lease.source == source && self::principal(lease) == Some(principal))
+    /// The leases of a principal that knocks from `source` began.
+    pub(super) fn of_principal(
+        &self,
+        principal: &Principal,
+        source: IpAddr,
+    ) -> impl Iterator<Item = (LeaseId, &Lease)> {
+        let ids = self.by_principal.get(principal).into_iter().flatten();
+        ids.filter_map(|id| Some((*id, self.leases.get(id)?))).filter(move |(_, lease)| lease.source == source)
     }
 
     /// Leases that have ended.

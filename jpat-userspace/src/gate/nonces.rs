@@ -4,7 +4,7 @@
 //! Bounds: each group of knock keys has as many places as it can fill in that time at the rate that it is held to. So no
 //! group takes the places of another, and none fills its own unless its rate was lowered. Full refuses.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use super::since::Since;
 use crate::{
@@ -13,6 +13,10 @@ use crate::{
     store::replay::{NONCE_RETENTION, NonceUse},
     verify::CLOCK_WINDOW,
 };
+
+/// How far a knock may be dated from this host's clock. The filter's rule, held to again: a datagram may wait behind the filter
+/// for as long as its nonce is remembered, or the clock be set.
+const WINDOW: Duration = Duration::from_millis(jpat_common::sealed::FILTER_WINDOW_MS);
 
 /// Seconds from the moment in which a knock dated as far ahead as can be is taken to that in which it is forgotten, and some
 /// for what a budget saves up.
@@ -52,13 +56,15 @@ impl Nonces {
     /// Uses a nonce up. `is_skewed`: the knock is refused for its date.
     ///
     /// # Errors
-    /// [`Refusal::BeforeStart`] where it is not known whether it was used; [`Refusal::KnockReplayed`]; [`Refusal::ReplayFull`].
+    /// [`Refusal::ClockSkew`] where it is dated further away than any that the filter lets in; [`Refusal::BeforeStart`] where it is not known whether it was used; [`Refusal::KnockReplayed`]; [`Refusal::ReplayFull`].
     /// None of them may be answered: the sender need not be who sealed the knock.
     pub(super) fn claim(&mut self, used: NonceUse, is_skewed: bool, now: Now) -> Result<(), Refusal> {
         self.forget(now.unix);
         let since = if is_skewed { self.since_skewed } else { self.since };
-        let is_old = used.time.after(NONCE_RETENTION) <= now.unix || used.time <= self.forgotten;
-        if is_old || since.is_before(used.time, now) {
+        if used.time > now.unix.after(WINDOW) || used.time.after(WINDOW) < now.unix {
+            return Err(Refusal::ClockSkew);
+        }
+        if used.time <= self.forgotten || since.is_before(used.time, now) {
             return Err(Refusal::BeforeStart);
         }
         if self.seen.contains_key(&(used.time, used.nonce)) {

@@ -27,6 +27,8 @@ pub(super) struct Replay {
     capacity: usize,
     /// `once` tokens issued before may have been used while this memory did not exist yet.
     since: Since,
+    /// Set where a memory was lost that this one follows: bare tokens issued before may have been bound elsewhere.
+    lost: Option<UnixTime>,
     /// Latest `exp` of a token that was forgotten. After the clock was set back, a token up to here may be valid again,
     /// and whether it was used is not known.
     forgotten: UnixTime,
@@ -92,9 +94,15 @@ impl Claimed {
 }
 
 impl Replay {
-    pub(super) fn new(capacity: u32, since: Since, forgotten: UnixTime, uses: Vec<TokenUse>) -> Self {
+    pub(super) fn new(
+        capacity: u32,
+        since: Since,
+        lost: Option<UnixTime>,
+        forgotten: UnixTime,
+        uses: Vec<TokenUse>,
+    ) -> Self {
         let capacity = capacity as usize;
-        let mut replay = Self { uses: BTreeMap::new(), by_expiry: BTreeSet::new(), capacity, since, forgotten };
+        let mut replay = Self { uses: BTreeMap::new(), by_expiry: BTreeSet::new(), capacity, since, lost, forgotten };
         for TokenUse { id, expires, offset_ns, until_exp, v4, v6 } in uses {
             let mut used = Use { expires, offset: ClockOffset::from_nanos(offset_ns), until_exp, v4, v6 };
             // Two tokens of one id: what either bound is bound.
@@ -129,6 +137,7 @@ impl Replay {
             ReplayMode::Once => self.check_once(attempt, bound, now)?,
             ReplayMode::BindSource => {
                 check_source(bound, source)?;
+                self.check_date(attempt, known)?;
                 Kind::Fresh
             }
             ReplayMode::Proof => Kind::Fresh,
@@ -138,6 +147,15 @@ impl Replay {
         }
         let offset = ClockOffset::of(now);
         Ok(Permit { end: bound.map_or(offset, |used| used.offset.max(offset)).boot_at(token.expires()), kind })
+    }
+
+    /// Of a bare token that whoever saw it can send nothing may be unknown.
+    fn check_date(&self, attempt: Attempt<'_>, known: Option<&Use>) -> Result<(), Refusal> {
+        let is_old = |lost| attempt.token.issued_at().is_none_or(|iat| iat < lost);
+        match self.lost {
+            Some(lost) if attempt.form == Form::Bare && known.is_none() && is_old(lost) => Err(Refusal::BeforeStart),
+            Some(_) | None => Ok(()),
+        }
     }
 
     fn check_once(&self, attempt: Attempt<'_>, bound: Option<&Use>, now: Now) -> Result<Kind, Refusal> {

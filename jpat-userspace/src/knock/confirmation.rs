@@ -1,6 +1,7 @@
 //! What a token is bound to (`cnf`, RFC 7800), against the proof in the knock.
 
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ED25519, UnparsedPublicKey};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::Value;
 
 use super::proof::{Proof, PublicKey};
@@ -10,7 +11,7 @@ impl Proof {
     /// Verifies the proof under the key that `cnf` names: one `jwk` (RFC 7800 §3.2) or one `jkt` (RFC 9449 §6.1).
     ///
     /// # Errors
-    /// [`Refusal::UnknownConfirmation`] for any other member, more than one, a key that is none, or one that is private;
+    /// [`Refusal::UnknownConfirmation`] for any other member, more than one, a key or thumbprint that is none, or a private key;
     /// [`Refusal::BadProof`] where the signature does not verify, where `jkt` is not the thumbprint of the key in the knock, or
     /// where the knock lacks that key or has one beside a `jwk`.
     pub fn verify(&self, cnf: &Value) -> Result<(), Refusal> {
@@ -25,7 +26,7 @@ impl Proof {
                 &named
             }
             (None, Some(jkt)) => {
-                let jkt = jkt.as_str().ok_or(Refusal::UnknownConfirmation)?;
+                let jkt = jkt.as_str().filter(|jkt| is_thumbprint(jkt)).ok_or(Refusal::UnknownConfirmation)?;
                 let sent = self.client_key.as_ref().filter(|sent| is_strong(sent) && sent.thumbprint() == jkt);
                 sent.ok_or(Refusal::BadProof)?
             }
@@ -40,6 +41,11 @@ impl Proof {
         };
         verified.map_err(|_unspecified| Refusal::BadProof)
     }
+}
+
+/// Whether a text is SHA-256 in canonical base64url.
+fn is_thumbprint(jkt: &str) -> bool {
+    URL_SAFE_NO_PAD.decode(jkt).is_ok_and(|digest| digest.len() == 32)
 }
 
 /// A public key that may be trusted; a `jwk` with a private part is refused, because it is no secret any more.

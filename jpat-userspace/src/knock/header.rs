@@ -1,4 +1,4 @@
-//! The clear part of a sealed knock (`docs/protocol.md` §5).
+//! The clear part of a sealed knock (`docs/protocol.md` §6).
 
 use jpat_common::sealed::{
     CIPHERTEXT_AT, ENC_AT, HINT_AT, KEY_ID_AT, MAGIC, MIN_PAYLOAD, TAG_AT, TIME_AT, TYPE_KNOCK, VERSION, WORD,

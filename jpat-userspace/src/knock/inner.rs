@@ -1,4 +1,4 @@
-//! The inner message (`docs/protocol.md` §6): one CBOR map (RFC 8949) in deterministic encoding, then the least padding.
+//! The inner message (`docs/protocol.md` §7): one CBOR map (RFC 8949) in deterministic encoding, then the least padding.
 
 use std::{convert::Infallible, net::IpAddr};
 
@@ -210,7 +210,9 @@ pub(super) fn may_be_wanted(names: &[&str]) -> bool {
         && names.is_sorted_by(|one, next| one < next)
 }
 
-fn is_service(name: &str) -> bool {
+/// Whether a text may be a service's name (`docs/protocol.md` §3).
+#[must_use]
+pub fn is_service(name: &str) -> bool {
     let known = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
     (1..=MAX_NAME).contains(&name.len()) && name.bytes().all(known) && !name.starts_with('.')
 }

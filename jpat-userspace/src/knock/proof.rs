@@ -1,4 +1,4 @@
-//! Proof of possession of the key that a token is bound to (`docs/protocol.md` §6.3): made by the client, carried in the knock.
+//! Proof of possession of the key that a token is bound to (`docs/protocol.md` §7.3): made by the client, carried in the knock.
 
 use aws_lc_rs::{
     digest::{SHA256, digest},

@@ -1,4 +1,4 @@
-//! The reply (`docs/protocol.md` §8): sealed by a key that only the sender of the knock and the holder of the server key have.
+//! The reply (`docs/protocol.md` §10): sealed by a key that only the sender of the knock and the holder of the server key have.
 
 use std::convert::Infallible;
 
@@ -7,6 +7,7 @@ use jpat_common::sealed::{MAGIC, TYPE_REPLY, VERSION};
 use minicbor::{Decoder, Encoder, decode, encode};
 use zeroize::ZeroizeOnDrop;
 
+use super::inner::{MAX_NAME, is_service};
 use crate::clock::UnixTime;
 
 /// Offset of the nonce; what comes before is additional data.
@@ -218,13 +219,22 @@ impl Reply {
                 _ => return Err(decode::Error::message("key")),
             }
         }
+        let are_services = services.iter().all(|(name, _): &(String, _)| is_service(name));
         let outcome = match (is_refused, code) {
-            (0, None) if services.is_sorted_by(|one, next| one.0 < next.0) => Outcome::Done { services, repeated },
-            (1, Some(code)) => Outcome::Refused(code),
+            (0, None) if are_services && services.is_sorted_by(|one, next| one.0 < next.0) => {
+                Outcome::Done { services, repeated }
+            }
+            (1, Some(code)) if is_code(&code) => Outcome::Refused(code),
             _ => return Err(decode::Error::message("outcome")),
         };
         Ok(Self { outcome, server_time: from_ms(time)? })
     }
+}
+
+/// A client shows it to people, so it may hold nothing that a terminal obeys.
+fn is_code(text: &str) -> bool {
+    let known = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+    (1..=MAX_NAME).contains(&text.len()) && text.bytes().all(known)
 }
 
 fn from_ms(ms: u64) -> Result<UnixTime, decode::Error> {

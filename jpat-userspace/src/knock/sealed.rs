@@ -1,4 +1,4 @@
-//! The sealed form (`docs/protocol.md` §5): what a client seals, a server opens. HPKE (RFC 9180) in base mode.
+//! The sealed form (`docs/protocol.md` §6): what a client seals, a server opens. HPKE (RFC 9180) in base mode.
 
 use std::{convert::Infallible, net::IpAddr};
 

@@ -1,4 +1,4 @@
-//! Knock keys and the tag that the XDP program checks (`docs/protocol.md` §4, §5.2).
+//! Knock keys and the tag that the XDP program checks (`docs/protocol.md` §4, §6.2).
 
 use std::hash::Hasher;
 

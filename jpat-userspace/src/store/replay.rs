@@ -54,8 +54,19 @@ pub struct ReplayStore {
     complete: PathBuf,
     /// Nothing after a failure: the engine takes no more writes then, and is opened anew for the next.
     tables: Option<Tables>,
+    /// Set where it could not even be opened at the start.
+    unopened: Option<Unopened>,
     retry: BootTime,
     compacted: BootTime,
+}
+
+/// What it takes to open a store later, as of the start.
+#[derive(Debug)]
+struct Unopened {
+    state: PathBuf,
+    boot_id: String,
+    may_be_first: bool,
+    start: Now,
 }
 
 /// What a store knew at the start.
@@ -111,22 +122,31 @@ struct Header {
 }
 
 impl ReplayStore {
-    /// Opens the store of a state directory, or makes one. `boot_id` is the kernel's, different for every boot. A directory
-    /// without `services.json` has seen no controller yet, so that this comes before [`super::Services::open`].
+    /// Opens the store of a state directory, or makes one. `boot_id` is the kernel's, different for every boot. Where nothing is
+    /// pinned (`may_be_first`), a directory without `services.json` has seen no controller yet, so that this comes before
+    /// [`super::Services::open`].
     ///
     /// # Errors
     /// A store that cannot be read or written, is damaged, or of another version.
-    pub fn open(state: &Path, boot_id: &str, now: Now) -> Result<(Self, Recovered), ReplayStoreError> {
+    pub fn open(
+        state: &Path,
+        boot_id: &str,
+        may_be_first: bool,
+        now: Now,
+    ) -> Result<(Self, Recovered), ReplayStoreError> {
         let path = state.join("replay");
         let header_path = state.join("replay.json");
         let complete = state.join(COMPLETE);
         let header = read_header(&header_path)?;
         let has_tables = path.try_exists().map_err(|source| ReplayStoreError::io(&path, source))?;
         let fresh = |note: Option<String>| {
-            let is_first = note.is_none() && !state.join("services.json").try_exists().unwrap_or(true);
+            let is_first = note.is_none() && may_be_first && Self::is_first(state);
             let recovered = Recovered { note, is_first, ..Recovered::nothing(now) };
             write_header(&header_path, boot_id, &recovered)?;
-            let tables = Tables::create(&path)?;
+            let tables = Tables::create(&path).inspect_err(|_| {
+                // Half a store is of no use, and takes up the room that others need.
+                let _left_over = fs::remove_dir_all(&path);
+            })?;
             write_complete(&complete);
             Ok((Self::of(&path, &complete, tables), recovered))
         };
@@ -144,10 +164,11 @@ impl ReplayStore {
         let opened = Tables::open(&path).and_then(|tables| tables.recover().map(|recovered| (tables, recovered)));
         let (tables, mut recovered) = match opened {
             Ok(opened) => opened,
-            // A crash of the host may leave anything behind, and makes what it held worthless.
-            Err(ReplayStoreError::Damaged(_, why)) if has_crashed => {
+            // A crash of the host, or a disk that was full when the store was made, may leave anything behind, and makes
+            // what it held worthless.
+            Err(ReplayStoreError::Damaged(_, why)) if has_crashed || !complete.try_exists().unwrap_or(true) => {
                 let aside = set_aside(&path)?;
-                let what = "the host crashed or was restarted, and left the replay store damaged";
+                let what = "a crash of the host, or a full disk, left the replay store damaged";
                 return fresh(Some(format!(
                     "{what} ({why}): it is {} now, and knocks from before this start are refused",
                     aside.display()
@@ -178,11 +199,33 @@ impl ReplayStore {
         Ok((Self::of(&path, &complete, tables), recovered))
     }
 
+    /// A store that can be neither read nor written for now: no knock is taken until it can, and none dated before `start`
+    /// after that, because nothing is known of them.
+    #[must_use]
+    pub fn unopened(state: &Path, boot_id: &str, may_be_first: bool, start: Now) -> (Self, Recovered) {
+        let unopened = Unopened { state: state.to_owned(), boot_id: boot_id.to_owned(), may_be_first, start };
+        let store = Self {
+            path: state.join("replay"),
+            complete: state.join(COMPLETE),
+            tables: None,
+            unopened: Some(unopened),
+            retry: BootTime(0),
+            compacted: BootTime(0),
+        };
+        (store, Recovered { is_first: may_be_first && Self::is_first(state), ..Recovered::nothing(start) })
+    }
+
+    /// Whether no controller has run on a state directory.
+    fn is_first(state: &Path) -> bool {
+        !state.join("services.json").try_exists().unwrap_or(true)
+    }
+
     fn of(path: &Path, complete: &Path, tables: Tables) -> Self {
         Self {
             path: path.to_owned(),
             complete: complete.to_owned(),
             tables: Some(tables),
+            unopened: None,
             retry: BootTime(0),
             compacted: BootTime(0),
         }
@@ -227,13 +270,25 @@ impl ReplayStore {
             }
             None => {
                 self.retry = now.boot.after(RETRY);
-                Tables::open(&self.path)?
+                self.open_tables()?
             }
         };
         self.retry = now.boot.after(RETRY);
         work(&tables)?;
         self.tables = Some(tables);
         Ok(())
+    }
+}
+
+impl ReplayStore {
+    fn open_tables(&mut self) -> Result<Tables, ReplayStoreError> {
+        let Some(Unopened { state, boot_id, may_be_first, start }) = &self.unopened else {
+            return Tables::open(&self.path);
+        };
+        let (opened, _known) = Self::open(state, boot_id, *may_be_first, *start)?;
+        let tables = opened.tables.ok_or_else(|| ReplayStoreError::io(&self.path, io::ErrorKind::NotFound.into()))?;
+        self.unopened = None;
+        Ok(tables)
     }
 }
 

@@ -4,7 +4,7 @@ use std::{fmt::Write as _, fs};
 
 use jpat_userspace::{
     config::{Config, ReplayMode, SourceBinding},
-    knock::Form,
+    knock::{Form, inner::is_service},
 };
 
 use super::{EXAMPLE, directory, errors};
@@ -85,9 +85,13 @@ fn bare_knocks_are_warned_of_as_far_as_they_go() {
 }
 
 #[test]
-fn a_service_that_no_knock_can_name_is_warned_of() {
-    let odd = sealed(SECTIONS).replace("\"commerce-listings\"", "\"Commerce.Listings\"");
-    assert_eq!(load(&odd).1, ["no sealed knock can ask for `Commerce.Listings` by its name"]);
+fn every_service_name_of_the_configuration_can_be_asked_for() {
+    let named = |name: &str| sealed(SECTIONS).replace("\"commerce-listings\"", &format!("{name:?}"));
+    for name in ["Commerce.Listings", "a_b-c.9"] {
+        let (config, warnings) = load(&named(name));
+        assert!(warnings.is_empty() && config.services[0].name == name, "{warnings:?}");
+        assert!(is_service(name));
+    }
 }
 
 #[test]

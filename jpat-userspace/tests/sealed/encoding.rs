@@ -169,7 +169,7 @@ fn a_reply_has_one_encoding() {
     }
     let (zero, one) = (Item::Unsigned(0), Item::Unsigned(1));
     let pair = |name: &str| Item::Array(vec![Item::text(name), Item::Unsigned(5)]);
-    let bad: [&[(u64, Item)]; 9] = [
+    let bad: [&[(u64, Item)]; 14] = [
         &[],
         &[(1, zero.clone()), (2, one.clone())],
         &[(1, zero.clone()), (2, one.clone()), (4, Item::text("x"))],
@@ -178,7 +178,12 @@ fn a_reply_has_one_encoding() {
         &[(1, one.clone()), (2, one.clone()), (4, Item::text("x")), (5, Item::True)],
         &[(1, Item::Unsigned(2)), (2, one.clone()), (4, Item::text("x"))],
         &[(1, zero.clone()), (2, one.clone()), (3, Item::Array(vec![pair("b"), pair("a")]))],
-        &[(1, zero.clone()), (2, one), (3, Item::Array(vec![pair("a"), pair("a")]))],
+        &[(1, zero.clone()), (2, one.clone()), (3, Item::Array(vec![pair("a"), pair("a")]))],
+        &[(1, zero.clone()), (2, one.clone()), (3, Item::Array(vec![pair("")]))],
+        &[(1, zero), (2, one.clone()), (3, Item::Array(vec![pair("\u{1b}[2J")]))],
+        &[(1, one.clone()), (2, one.clone()), (4, Item::text(""))],
+        &[(1, one.clone()), (2, one.clone()), (4, Item::text("\u{1b}[2J"))],
+        &[(1, one.clone()), (2, one), (4, Item::text(&"a".repeat(65)))],
     ];
     for entries in bad {
         assert!(Reply::decode(&map(entries)).is_err(), "{:02x?}", map(entries));

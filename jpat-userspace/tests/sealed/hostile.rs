@@ -65,7 +65,7 @@ fn p6_every_altered_byte_is_refused() {
         }
     }
     // The highest bit of enc, which X25519 itself ignores (RFC 7748 §5).
-    let mut altered = datagram.clone();
+    let mut altered = datagram;
     altered[24 + 31] ^= 0x80;
     assert_eq!(bench.open(&altered).unwrap_err(), Refusal::CannotOpen);
 }
@@ -86,7 +86,7 @@ fn p6_a_knock_opens_at_its_server_alone() {
     let bench = Bench::new();
     let datagram = bench.seal(None);
     let key = bench.server.keys[0].clone();
-    let other_id = Server { id: "web-2.example".to_owned(), keys: vec![key.clone()] };
+    let other_id = Server { id: "web-2.example".to_owned(), keys: vec![key] };
     assert_eq!(open(&datagram, bench.source, &other_id).unwrap_err(), Refusal::CannotOpen);
     let tag_there = bench.target.knock_key.tag_key("web-2.example").tag(&datagram);
     assert_ne!(tag_there, datagram[16..24]);
@@ -162,6 +162,8 @@ fn p6_a_proof_serves_one_key_and_one_datagram() {
             json!({ "jwk": [mine.public().to_jwk()] }),
             json!({ "jwk": { "kty": "RSA", "n": "AQAB", "e": "AQAB" } }),
             json!({ "jkt": 1 }),
+            json!({ "jkt": "short" }),
+            json!({ "jkt": format!("{}=", mine.public().thumbprint()) }),
         ];
         for cnf in unknown {
             assert_eq!(proof.verify(&cnf), Err(Refusal::UnknownConfirmation), "{cnf}");

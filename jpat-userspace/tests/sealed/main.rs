@@ -7,4 +7,5 @@ mod hostile;
 mod reference;
 mod rfc9180;
 mod round_trip;
+mod signatures;
 mod vectors;

@@ -50,7 +50,11 @@ impl Hpke {
     pub(crate) fn sender(sk_e: &[u8], pk_r: &[u8], info: &[u8]) -> Self {
         let private = PrivateKey::from_private_key(&X25519, sk_e).unwrap();
         let dh = agree(&private, UnparsedPublicKey::new(&X25519, pk_r), (), |dh| Ok(dh.to_vec())).unwrap();
-        let enc = public(sk_e);
+        Self::of(public(sk_e), dh, pk_r, info)
+    }
+
+    /// Whatever the Diffie-Hellman result is.
+    pub(crate) fn of(enc: Vec<u8>, dh: Vec<u8>, pk_r: &[u8], info: &[u8]) -> Self {
         let eae_prk = labeled_extract(KEM, b"", "eae_prk", &dh);
         let shared_secret = labeled_expand(KEM, &eae_prk, "shared_secret", &[&enc, pk_r].concat(), 32);
         let psk_id_hash = labeled_extract(SUITE, b"", "psk_id_hash", b"");
@@ -132,7 +136,7 @@ pub(crate) enum Item {
     Unsigned(u64),
     Bytes(Vec<u8>),
     Text(String),
-    Array(Vec<Item>),
+    Array(Vec<Self>),
     True,
 }
 

@@ -3,6 +3,7 @@
 
 pub(crate) mod case;
 mod negative;
+mod tokens;
 
 use std::{fs, path::PathBuf};
 

@@ -116,7 +116,14 @@ fn renews(stage: &mut Stage) -> Result<()> {
     let second = done(told(stage, &verb(&knocker, &token, Verb::Renew)?, Family::V4)?)?;
     ensure!(second[0].0 == first[0].0 && second[0].1 >= first[0].1, "{first:?}, then {second:?}");
     ensure!(stage.metrics()?.knocks("renewed") == 1.0, "not counted as renewed");
-    Ok(())
+    // With a token that may open more.
+    let more = both(stage)?;
+    let renewed = done(told(stage, &verb(&knocker, &more, Verb::Renew)?, Family::V4)?)?;
+    ensure!(renewed.iter().map(|(name, _)| name.as_str()).eq(["web"]), "{renewed:?}");
+    let names = ["db".to_owned()];
+    let wish = Wish { verb: Some(Verb::Renew), services: &names, ..PLAIN };
+    refused_with(Some(told(stage, &knocker.seal(&more, wish)?, Family::V4)?), "not_open")?;
+    stage.expect_tcp(Member::Client, Family::V4, DB, Port::Silent)
 }
 
 fn closes(stage: &mut Stage) -> Result<()> {
@@ -128,7 +135,9 @@ fn closes(stage: &mut Stage) -> Result<()> {
     ensure!(closed == [("db".to_owned(), 0), ("web".to_owned(), 0)], "{closed:?}");
     stage.expect_tcp(Member::Client, Family::V4, DB, Port::Silent).context("nobody holds db")?;
     stage.expect_tcp(Member::Client, Family::V4, HTTPS, Port::Open).context("another principal holds web")?;
-    done(told(stage, &verb(&knocker, &theirs, Verb::Close)?, Family::V4)?)?;
+    // With the token that came after the one that opened.
+    let next = stage.key.token(&stage.claims_with(json!({ "sub": "employee:bob" })))?;
+    done(told(stage, &verb(&knocker, &next, Verb::Close)?, Family::V4)?)?;
     stage.expect_tcp(Member::Client, Family::V4, HTTPS, Port::Silent)
 }
 
@@ -172,7 +181,7 @@ fn lost(stage: &mut Stage) -> Result<()> {
                 "{first:?}, then {services:?}"
             );
         }
-        other => bail!("{other:?}"),
+        other @ (Outcome::Done { .. } | Outcome::Refused(_)) => bail!("{other:?}"),
     }
     ensure!(stage.metrics()?.knocks("repeated") == 1.0, "not counted as repeated");
     opened(stage, &knocker.seal(&token, PLAIN)?, Family::V6, &["web"]).context("the client's other address")

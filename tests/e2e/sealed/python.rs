@@ -50,6 +50,7 @@ fn directory() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("python")
 }
 
+#[expect(clippy::print_stdout, reason = "how many tests there were")]
 fn vectors() -> Result<()> {
     let mut command = Command::new("python3");
     command.args(["-B", "-m", "unittest", "discover", "-s"]).arg(directory());

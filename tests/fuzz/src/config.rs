@@ -149,7 +149,7 @@ mod tests {
     /// Else nothing behind a good configuration would be searched.
     #[test]
     fn the_full_configurations_load() {
-        for text in [include_str!("../seeds/full.toml"), include_str!("../seeds/sealed.toml")] {
+        for text in [include_str!("../seeds/inputs/full.toml"), include_str!("../seeds/inputs/sealed.toml")] {
             let (config, _) = load(text).unwrap_or_else(|errors| panic!("{errors:?}"));
             let ids = (1..).zip(&config.services).map(|(id, service)| (service.name.clone(), id)).collect();
             Policy::compile(&config, &ids).unwrap_or_else(|errors| panic!("{errors:?}"));

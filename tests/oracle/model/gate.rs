@@ -1,4 +1,4 @@
-//! What a knock must be to reach the controller, from the design ("knock forms") and §5.3 of the protocol: the questions in
+//! What a knock must be to reach the controller, from the design ("knock forms") and §6.3 of the protocol: the questions in
 //! their order, and budgets as buckets that leak.
 
 use std::{

@@ -1,6 +1,7 @@
 """A host's half of the protocol, in one process: filter, controller as far as the document goes, reply. For tests.
 
-What a token must be beyond the document (issuers, algorithms, policy) is reduced to one issuer with one Ed25519 key.
+What a token must be beyond the document (issuers, algorithms, policy) is reduced to one issuer with one Ed25519 key, of
+whose tokens §9.4 is followed as far as the vectors need it.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class Host:
     issuer_key: bytes
     audience: str
     tags: Dict[bytes, int] = field(default_factory=dict)
-    nonces: Dict[bytes, int] = field(default_factory=dict)
+    nonces: Dict[Tuple[int, bytes], int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ def read_inner(pt: bytes) -> Dict[int, Any]:
 
 
 def _verify_token(host: Host, m: Dict[int, Any]) -> Dict[str, Any]:
-    """§9.1, 9 and 10, for one issuer who signs with EdDSA."""
+    """§9.1, 8, for one issuer who signs with EdDSA."""
     try:
         header, claims = encoding.json_object(m[5]), encoding.json_object(m[6])
     except EncodingError as error:
@@ -135,26 +136,49 @@ def _verify_token(host: Host, m: Dict[int, Any]) -> Dict[str, Any]:
     signed = (encoding.b64_encode(m[5]) + "." + encoding.b64_encode(m[6])).encode()
     if not PublicKey(host.issuer_key).verify(signed, m[7]):
         raise Refused("bad_signature")
+    return claims
+
+
+def _use_up(host: Host, m: Dict[int, Any], now_ms: int) -> None:
+    """§9.1, 9, by §9.3."""
+    if abs(m[1] - now_ms) > knock.MAX_SKEW_FILTER_MS:
+        raise Refused("clock_skew")
+    for used in [used for used in host.nonces if used[0] + knock.MAX_SKEW_FILTER_MS < now_ms]:
+        del host.nonces[used]
+    if (m[1], m[2]) in host.nonces:
+        raise Refused("knock_replayed")
+    host.nonces[(m[1], m[2])] = now_ms
+
+
+def _accept(host: Host, claims: Dict[str, Any], now_ms: int) -> None:
+    """§9.1, 10 and 11, without leeway."""
     if "aud" not in claims:
         raise Refused("no_audience")
     audiences = claims["aud"] if isinstance(claims["aud"], list) else [claims["aud"]]
     if host.audience not in audiences:
         raise Refused("wrong_audience")
-    return claims
+    if "exp" not in claims:
+        raise Refused("no_expiry")
+    if claims["exp"] * 1000 <= now_ms:
+        raise Refused("expired")
+    if claims.get("nbf", 0) * 1000 > now_ms:
+        raise Refused("not_yet_valid")
+    if claims.get("iat", 0) * 1000 > now_ms:
+        raise Refused("issued_in_future")
 
 
 def _verify_proof(datagram: bytes, m: Dict[int, Any], claims: Dict[str, Any]) -> None:
-    """§9.1, 11, by §7.3."""
+    """§9.1, 12, by §7.3."""
     if "cnf" not in claims:
         if 11 in m:
             raise Refused("bad_proof")
         return
+    if 11 not in m:
+        raise Refused("proof_missing")
     try:
         binding = Binding.from_claim(claims["cnf"])
     except EncodingError as error:
         raise Refused("unknown_confirmation") from error
-    if 11 not in m:
-        raise Refused("proof_missing")
     if (binding.key is None) != (10 in m):
         raise Refused("bad_proof")
     key = binding.key if binding.key is not None else PublicKey(m[10])
@@ -164,16 +188,8 @@ def _verify_proof(datagram: bytes, m: Dict[int, Any], claims: Dict[str, Any]) ->
         raise Refused("bad_proof")
 
 
-def _judge(m: Dict[int, Any], claims: Dict[str, Any], now_ms: int) -> Optional[str]:
-    """§9.1, 13 and 15, without leeway."""
-    if "exp" not in claims:
-        return "no_expiry"
-    if claims["exp"] * 1000 <= now_ms:
-        return "expired"
-    if claims.get("nbf", 0) * 1000 > now_ms:
-        return "not_yet_valid"
-    if claims.get("iat", 0) * 1000 > now_ms:
-        return "issued_in_future"
+def _judge(m: Dict[int, Any], now_ms: int) -> Optional[str]:
+    """§9.1, 15."""
     if abs(m[1] - now_ms) > knock.MAX_SKEW_MS:
         return "clock_skew"
     return None
@@ -191,14 +207,11 @@ def open_knock(host: Host, datagram: bytes, source: bytes, now_ms: int) -> Opene
         source = source[12:]
     if m.get(9, source) != source:
         raise Refused("wrong_address")
-    for nonce in [n for n, time_ms in host.nonces.items() if time_ms + knock.MAX_SKEW_FILTER_MS < now_ms]:
-        del host.nonces[nonce]
-    if m[2] in host.nonces:
-        raise Refused("knock_replayed")
     claims = _verify_token(host, m)
+    _use_up(host, m, now_ms)
+    _accept(host, claims, now_ms)
     _verify_proof(datagram, m, claims)
-    host.nonces[m[2]] = m[1]
-    return Opened(datagram, context, m, claims, _judge(m, claims, now_ms))
+    return Opened(datagram, context, m, claims, _judge(m, now_ms))
 
 
 def seal_reply(opened: Opened, reply: Reply, nonce: Optional[bytes] = None) -> bytes:

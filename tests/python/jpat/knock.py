@@ -79,6 +79,7 @@ class Profile:
     reply: bool = True
     token_file: Optional[str] = None
     client_key: Optional[str] = None
+    address: Optional[str] = None
 
     @classmethod
     def from_toml(cls, text: str) -> Profile:
@@ -86,7 +87,7 @@ class Profile:
         server, knock_key = profile.pop("server", None), profile.pop("knock_key", None)
         if not isinstance(server, dict) or not isinstance(knock_key, dict):
             raise EncodingError("the profile needs [server] and [knock_key]")
-        types = {"host": str, "port": int, "reply": bool, "token_file": str, "client_key": str}
+        types = {"host": str, "port": int, "reply": bool, "token_file": str, "client_key": str, "address": str}
         unknown = set(profile) - set(types) | set(server) - {"id", "keys"} | set(knock_key) - {"id", "key"}
         if unknown:
             raise EncodingError(f"unknown in a profile: {', '.join(sorted(unknown))}")
@@ -217,6 +218,8 @@ def seal_knock(
     tail = context.enc + context.seal(header, pt)
     key = tag_key(profile.knock_key, profile.knock_key_id, profile.server_id)
     datagram = header + knock_tag(key, header + bytes(8) + tail) + tail
+    if len(datagram) < MIN_SEALED:
+        raise Unsendable("shorter than any knock")
     if len(datagram) > MAX_KNOCK:
         raise Unsendable(f"the knock is {len(datagram) - MAX_KNOCK} bytes too long")
     return Sealed(datagram, context, inner, pt)
@@ -249,7 +252,7 @@ class Reply:
         if not isinstance(m, dict) or rest or type(m.get(1)) is not int or m[1] > 1 or type(m.get(2)) is not int:
             raise EncodingError("not a reply message")
         if m[1] == 1:
-            if set(m) != {1, 2, 4} or not isinstance(m[4], str):
+            if set(m) != {1, 2, 4} or not isinstance(m[4], str) or not re.fullmatch(r"[a-z0-9_]{1,64}", m[4]):
                 raise EncodingError("not a refusal")
             return cls(False, m[2], reason=m[4])
         if set(m) - {5} != {1, 2, 3} or m.get(5, True) is not True or not isinstance(m[3], list):

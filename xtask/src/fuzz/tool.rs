@@ -31,13 +31,14 @@ impl Tool {
             command.args(["install", "cargo-fuzz", "--version", VERSION, "--locked", "--debug", "--force", "--root"]);
             cargo::succeed(command.arg(&root).arg("--target-dir").arg(directory().join("tools-build")))?;
         }
+        // What is searched has the versions of the workspace; cargo adds what libFuzzer needs.
+        let (from, to) = (cargo::root().join("Cargo.lock"), fuzz_directory().join("Cargo.lock"));
+        fs::copy(&from, &to).with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))?;
         Ok(Self { program, sanitizer: sanitizer() })
     }
 
-    /// Builds a target, instrumented. The versions of its dependencies are those of the workspace.
+    /// Builds a target, instrumented.
     pub(super) fn build(&self, target: &str) -> Result<()> {
-        let (from, to) = (cargo::root().join("Cargo.lock"), fuzz_directory().join("Cargo.lock"));
-        fs::copy(&from, &to).with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))?;
         output::step(format_args!("builds `{target}`, instrumented (the first time everything: some minutes)"));
         cargo::succeed(self.command("build").arg(target))
     }

@@ -1,6 +1,6 @@
 #!/bin/busybox sh
 # The guest's first process: loads modules, runs what /plan lists, and reports on the second serial port.
-export PATH=/usr/bin:/bin HOME=/root TMPDIR=/tmp CI=vm RUST_BACKTRACE=1 JPAT_CYCLES=5 JPAT_EVERY=7 JPAT_ORACLE_PACKETS=4000 JPAT_SLOWNESS=4 JPATD=/usr/bin/jpatd JPAT=/usr/bin/jpat
+export PATH=/usr/bin:/bin HOME=/root TMPDIR=/tmp CI=vm RUST_BACKTRACE=1 JPAT_CYCLES=3 JPAT_EVERY=7 JPAT_ORACLE_PACKETS=4000 JPAT_SLOWNESS=12 JPATD=/usr/bin/jpatd JPAT=/usr/bin/jpat
 /bin/busybox mkdir -p /bin /proc /sys /dev /run /tmp
 /bin/busybox --install -s /bin
 mount -t proc proc /proc

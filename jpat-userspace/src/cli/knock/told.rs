@@ -29,7 +29,9 @@ pub(super) fn tell(exchange: &Exchange, verb: Verb, several: bool) {
             }
         }
         Heard::Silence => output::fact(&format!("{}; the server does not answer", sent(exchange))),
-        Heard::Rejected(error) => output::fact(&format!("{}; they were rejected: {error}", sent(exchange))),
+        Heard::Rejected(error) => {
+            output::fact(&format!("{}; the server does not answer, and the network says: {error}", sent(exchange)));
+        }
         Heard::Strange(error) => output::fact(&format!("{}; the server answers, but {error}", sent(exchange))),
     }
 }
@@ -45,12 +47,19 @@ fn sent(exchange: &Exchange) -> String {
 fn lines(reply: &Reply, came: UnixTime, verb: Verb) -> Vec<String> {
     match &reply.outcome {
         Outcome::Refused(code) => vec![format!("refused: {code}{}", error_explained(code))],
-        Outcome::Done { services, .. } if services.is_empty() => {
-            vec![format!("{}; the reply had no room for names", done(verb))]
-        }
+        Outcome::Done { services, repeated } if services.is_empty() => vec![nameless(verb, *repeated)],
         Outcome::Done { services, repeated } => {
             services.iter().map(|(name, end)| line(name, *end, *repeated, reply, came, verb)).collect()
         }
+    }
+}
+
+/// For want of room, unless there was nothing to close (`docs/protocol.md` §10).
+fn nameless(verb: Verb, repeated: bool) -> String {
+    match (verb, repeated) {
+        (Verb::Close, true) => "nothing was open".to_owned(),
+        (Verb::Open | Verb::Renew, true) => "open as before; the reply had no room for names".to_owned(),
+        (Verb::Open | Verb::Renew | Verb::Close, false) => format!("{}; the reply had no room for names", done(verb)),
     }
 }
 
@@ -145,6 +154,9 @@ mod tests {
         let expected = format!("db is open for 30 s (until {until}), as before: this token opens once");
         assert_eq!(told(&again, Verb::Open), expected);
         assert_eq!(told(&done_with(&[], false), Verb::Close), "closed; the reply had no room for names");
+        assert_eq!(told(&done_with(&[], true), Verb::Close), "nothing was open");
+        let as_before = "open as before; the reply had no room for names";
+        assert_eq!(told(&done_with(&[], true), Verb::Open), as_before);
         assert_eq!(clock(&reply, CAME).unwrap(), "your clock is 94 s behind the server's");
     }
 

@@ -6,7 +6,7 @@ use jpat_common::sealed::{BUDGETS, MAX_KNOCK_KEYS};
 
 use super::{Resolver, all};
 use crate::{
-    config::{Issuer, KnockKeyConfig, ReplayMode, Server, Service, SourceBinding, raw, value},
+    config::{Issuer, KnockKeyConfig, ReplayMode, Server, SourceBinding, raw, value},
     knock::Form,
 };
 
@@ -125,20 +125,6 @@ impl Resolver {
             }
         };
         self.warn(key, message, remedy);
-    }
-
-    /// Names that no knock can carry (`docs/protocol.md` §2).
-    pub(super) fn names_to_ask_for(&mut self, issuers: Option<&[Issuer]>, services: Option<&[Service]>) {
-        let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-        let (Some(issuers), Some(services)) = (issuers, services) else { return };
-        if !issuers.iter().any(|issuer| issuer.accept.contains(&Form::Sealed)) {
-            return;
-        }
-        for (at, service) in services.iter().enumerate().filter(|(_, service)| !service.name.bytes().all(fits)) {
-            let message = format!("no sealed knock can ask for `{}` by its name", service.name);
-            let remedy = "use a-z, 0-9 and `-` alone; a knock that names no service opens it all the same";
-            self.warn(&format!("service[{at}].name"), message, remedy);
-        }
     }
 
     /// Sealed knocks need a server and a knock key; a server without them has nothing to open.

@@ -116,7 +116,8 @@ fn p3_a_renewal_lengthens_up_to_exp_and_never_shortens() {
     host.sleep(15);
     host.bound(&token, HERE, &[web(30)]).unwrap();
     assert_eq!(host.open(HERE, &web(0)), 25);
-    assert_eq!(host.story(), ["Granted -", "Renewed -", "Renewed -", "Renewed -"]);
+    // Of two in one moment one is told.
+    assert_eq!(host.story(), ["Granted -", "Renewed -", "Renewed -"]);
     assert_eq!(
         host.accepted.iter().map(|accepted| accepted.result == Taken::Renewed).collect::<Vec<_>>(),
         [false, true, true, true]

@@ -42,8 +42,10 @@ fn p6_without_the_store_nothing_dated_before_the_start_is_accepted_or_answered()
     let unseen = SealedKnock { nonce: 2, ..captured.clone() };
     for knock in [&captured, &unseen] {
         assert_eq!(host.sealed(knock, HERE), Err(Refusal::BeforeStart));
-        host.step(3_600);
+        host.step(200);
         assert_eq!(host.sealed(knock, HERE), Err(Refusal::BeforeStart));
+        host.step(3_400);
+        assert_eq!(host.sealed(knock, HERE), Err(Refusal::ClockSkew));
         host.step(-3_600);
     }
     assert_eq!(host.replies.len(), replies);
@@ -153,4 +155,20 @@ fn p6_without_the_store_a_clock_set_back_makes_nothing_new_of_what_was_before_th
     host.step(-100);
     host.sleep(70);
     assert_eq!(host.sealed(&captured, THERE), Err(Refusal::BeforeStart), "by this clock it is dated after the start");
+}
+
+#[test]
+fn p6_without_the_store_a_bare_token_from_before_the_start_is_bound_to_nobody() {
+    let mut host = Host::new();
+    let stolen = token("alice", "1", 600);
+    assert_eq!(host.outcome(&stolen, ReplayMode::BindSource, HERE, &[web(30)]), Ok(()));
+    host.sleep(5);
+    host.restart(Recovered::nothing(host.now));
+    for source in [HERE, "192.0.2.99"] {
+        let refused = host.outcome(&stolen, ReplayMode::BindSource, source, &[web(30)]);
+        assert_eq!(refused, Err(Refusal::BeforeStart), "{source}");
+    }
+    // A first start comes after nothing.
+    host.restart(Recovered::first(host.now));
+    assert_eq!(host.outcome(&stolen, ReplayMode::BindSource, HERE, &[web(30)]), Ok(()));
 }

@@ -12,14 +12,32 @@ fn p6_a_nonce_is_used_up_by_the_first_who_brings_it_and_a_replay_is_never_answer
     let knock = SealedKnock::new(1, &token("alice", "1", 600), host.now);
     assert_eq!(host.sealed(&knock, HERE), Ok(Taken::Granted));
     assert_eq!(host.replies.len(), 1);
-    for (source, wait) in [(HERE, 0), (THERE, 0), (HERE, 29), (HERE6, 270), (HERE, 1)] {
+    for (source, wait) in [(HERE, 0), (THERE, 0), (HERE, 29), (HERE6, 270)] {
         host.sleep(wait);
         assert_eq!(host.sealed(&knock, source), Err(Refusal::KnockReplayed), "{source} {wait}");
     }
-    // From here on the nonce is forgotten, and its date refused.
-    host.sleep(10);
-    assert_eq!(host.sealed(&knock, HERE), Err(Refusal::BeforeStart));
-    assert_eq!((host.replies.len(), host.gate.nonces.len()), (1, 0));
+    // From here on its date is refused, and the nonce may be forgotten.
+    for nonces in [1, 0] {
+        host.sleep(6);
+        assert_eq!(host.sealed(&knock, HERE), Err(Refusal::ClockSkew));
+        assert_eq!((host.replies.len(), host.gate.nonces.len()), (1, nonces));
+    }
+}
+
+#[test]
+fn p1_p6_a_knock_that_the_filter_would_not_let_in_any_more_is_refused_in_silence() {
+    const WINDOW: u64 = jpat_common::sealed::FILTER_WINDOW_MS * 1_000_000;
+    const MS: u64 = 1_000_000;
+    let mut host = Host::new();
+    host.sleep(1_000);
+    let now = host.now.unix.0;
+    let dates = [now - WINDOW - MS, now - WINDOW, now + WINDOW, now + WINDOW + MS];
+    for (nonce, (date, replies)) in (1..).zip(dates.into_iter().zip([0, 1, 2, 2])) {
+        let knock =
+            SealedKnock { time: UnixTime(date), ..SealedKnock::new(nonce, &token("alice", "1", 9_000), host.now) };
+        assert_eq!(host.sealed(&knock, HERE), Err(Refusal::ClockSkew));
+        assert_eq!((host.replies.len(), host.gate.nonces.len()), (replies, replies), "{nonce}");
+    }
 }
 
 #[test]
@@ -52,8 +70,10 @@ fn p6_a_clock_set_back_or_forth_makes_no_nonce_new() {
             host.step(*step);
             // Another knock makes the gate forget what it may.
             host.send(&SealedKnock::new(2, &token("bob", "2", 90_000), host.now), THERE);
+            let replies = host.replies.len();
             let refusal = host.sealed(&knock, HERE).unwrap_err();
-            assert!(matches!(refusal, Refusal::KnockReplayed | Refusal::BeforeStart), "{steps:?}: {refusal}");
+            let expected = [Refusal::KnockReplayed, Refusal::BeforeStart, Refusal::ClockSkew];
+            assert!(expected.contains(&refusal) && host.replies.len() == replies, "{steps:?}: {refusal}");
         }
     }
 }

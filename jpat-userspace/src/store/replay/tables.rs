@@ -2,6 +2,8 @@
 //! removes.
 
 use std::{
+    fs::{self, DirBuilder, Permissions},
+    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -70,6 +72,11 @@ impl Tables {
 
     fn any(path: &Path) -> Result<Self, ReplayStoreError> {
         let error = |error| ReplayStoreError::engine(path, error);
+        // It holds names, addresses and claims.
+        let private = DirBuilder::new().recursive(true).mode(0o700).create(path);
+        private
+            .and_then(|()| fs::set_permissions(path, Permissions::from_mode(0o700)))
+            .map_err(|source| ReplayStoreError::io(path, source))?;
         let builder = Database::builder(path).worker_threads(1).cache_size(CACHE).max_journaling_size(JOURNAL);
         let database = builder.open().map_err(error)?;
         let table = |name| {

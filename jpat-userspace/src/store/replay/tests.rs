@@ -12,7 +12,7 @@ const NEXT_BOOT: &str = "22222222-2222-2222-2222-222222222222";
 #[test]
 fn p6_claims_are_there_after_the_process_was_killed() {
     let dir = tempfile::tempdir().unwrap();
-    let (mut store, recovered) = ReplayStore::open(dir.path(), BOOT, now(1_000)).unwrap();
+    let (mut store, recovered) = ReplayStore::open(dir.path(), BOOT, true, now(1_000)).unwrap();
     assert_eq!(recovered, Recovered::first(now(1_000)));
     let (nonce, used, token, lease) = (nonce(1, 1_001), token_use("a", 1_600), token("a"), lease("a", 30));
     let records = [
@@ -24,7 +24,7 @@ fn p6_claims_are_there_after_the_process_was_killed() {
     store.append(&records, now(1_001)).unwrap();
     // What another process reads of the files now is what a kill leaves behind: nothing else is with the kernel.
     let killed = copy(dir.path());
-    let (_store, recovered) = ReplayStore::open(killed.path(), BOOT, now(1_010)).unwrap();
+    let (_store, recovered) = ReplayStore::open(killed.path(), BOOT, true, now(1_010)).unwrap();
     let expected = Recovered {
         nonces: vec![nonce],
         uses: vec![used],
@@ -38,7 +38,7 @@ fn p6_claims_are_there_after_the_process_was_killed() {
 #[test]
 fn p6_a_later_use_of_a_token_takes_the_place_of_the_first_and_what_is_over_is_gone() {
     let dir = tempfile::tempdir().unwrap();
-    let (mut store, _) = ReplayStore::open(dir.path(), BOOT, now(1_000)).unwrap();
+    let (mut store, _) = ReplayStore::open(dir.path(), BOOT, true, now(1_000)).unwrap();
     let (first, lease) = (token_use("a", 1_600), lease("a", 30));
     let second = TokenUse { v6: Some("2001:db8::1".parse().unwrap()), ..first.clone() };
     for records in [
@@ -49,14 +49,14 @@ fn p6_a_later_use_of_a_token_takes_the_place_of_the_first_and_what_is_over_is_go
         store.append(&records, now(1_001)).unwrap();
     }
     drop(store);
-    let (_store, recovered) = ReplayStore::open(dir.path(), BOOT, now(1_010)).unwrap();
+    let (_store, recovered) = ReplayStore::open(dir.path(), BOOT, true, now(1_010)).unwrap();
     assert_eq!((recovered.uses, recovered.leases), (vec![second], vec![]));
 }
 
 #[test]
 fn p6_what_is_forgotten_leaves_a_mark() {
     let dir = tempfile::tempdir().unwrap();
-    let (mut store, _) = ReplayStore::open(dir.path(), BOOT, now(1_000)).unwrap();
+    let (mut store, _) = ReplayStore::open(dir.path(), BOOT, true, now(1_000)).unwrap();
     let records = [
         ClaimRecord::Nonce(nonce(1, 1_000)),
         ClaimRecord::Nonce(nonce(2, 1_001)),
@@ -69,7 +69,7 @@ fn p6_what_is_forgotten_leaves_a_mark() {
     store.compact(now(1_310)).unwrap();
     store.compact(now(1_310)).unwrap();
     drop(store);
-    let (_store, recovered) = ReplayStore::open(dir.path(), BOOT, now(1_310)).unwrap();
+    let (_store, recovered) = ReplayStore::open(dir.path(), BOOT, true, now(1_310)).unwrap();
     assert_eq!(recovered.nonces, [nonce(2, 1_001)]);
     assert_eq!(recovered.uses, [token_use("b", 1_311)]);
     assert_eq!((recovered.forgotten_knock, recovered.forgotten_token), (unix(1_000), unix(1_310)));
@@ -78,11 +78,11 @@ fn p6_what_is_forgotten_leaves_a_mark() {
 #[test]
 fn p6_after_another_boot_nothing_from_before_it_counts_and_no_lease_is_left() {
     let dir = tempfile::tempdir().unwrap();
-    let (mut store, _) = ReplayStore::open(dir.path(), BOOT, now(1_000)).unwrap();
+    let (mut store, _) = ReplayStore::open(dir.path(), BOOT, true, now(1_000)).unwrap();
     store.append(&[ClaimRecord::Use(token_use("a", 9_000)), ClaimRecord::Lease(lease("a", 30))], now(1_001)).unwrap();
     drop(store);
     for _ in 0..2 {
-        let (_store, recovered) = ReplayStore::open(dir.path(), NEXT_BOOT, now(2_000)).unwrap();
+        let (_store, recovered) = ReplayStore::open(dir.path(), NEXT_BOOT, true, now(2_000)).unwrap();
         assert_eq!((recovered.floor, recovered.origin), (unix(1_000), BootTime(0)));
         assert_eq!((recovered.uses, recovered.leases, recovered.note), (vec![token_use("a", 9_000)], vec![], None));
     }
@@ -92,16 +92,16 @@ fn p6_after_another_boot_nothing_from_before_it_counts_and_no_lease_is_left() {
 fn p6_a_state_directory_that_has_seen_a_controller_is_no_first_start() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("services.json"), "{}").unwrap();
-    let (_store, recovered) = ReplayStore::open(dir.path(), BOOT, now(1_000)).unwrap();
+    let (_store, recovered) = ReplayStore::open(dir.path(), BOOT, true, now(1_000)).unwrap();
     assert_eq!(recovered, Recovered::nothing(now(1_000)));
 }
 
 #[test]
 fn p6_a_store_that_is_gone_means_that_nothing_is_known() {
     let dir = tempfile::tempdir().unwrap();
-    drop(ReplayStore::open(dir.path(), BOOT, now(1_000)).unwrap());
+    drop(ReplayStore::open(dir.path(), BOOT, true, now(1_000)).unwrap());
     fs::remove_dir_all(dir.path().join("replay")).unwrap();
-    let (_store, recovered) = ReplayStore::open(dir.path(), BOOT, now(2_000)).unwrap();
+    let (_store, recovered) = ReplayStore::open(dir.path(), BOOT, true, now(2_000)).unwrap();
     assert!(recovered.note.as_ref().unwrap().contains("is gone"));
     assert_eq!(recovered, Recovered { note: recovered.note.clone(), ..Recovered::nothing(now(2_000)) });
 }
@@ -109,7 +109,7 @@ fn p6_a_store_that_is_gone_means_that_nothing_is_known() {
 #[test]
 fn p6_after_an_append_that_failed_the_next_start_accepts_nothing_from_before_itself() {
     let dir = tempfile::tempdir().unwrap();
-    let (mut store, _) = ReplayStore::open(dir.path(), BOOT, now(1_000)).unwrap();
+    let (mut store, _) = ReplayStore::open(dir.path(), BOOT, true, now(1_000)).unwrap();
     store.append(&[ClaimRecord::Nonce(nonce(1, 1_001))], now(1_001)).unwrap();
     // What a failed append leaves behind: no tables, which the next call opens anew.
     store.tables = None;
@@ -122,12 +122,12 @@ fn p6_after_an_append_that_failed_the_next_start_accepts_nothing_from_before_its
     assert!(retried.is_err(), "not at once");
     store.append(&[ClaimRecord::Nonce(nonce(3, 1_001))], now(1_002)).unwrap();
     drop(store);
-    let (store, recovered) = ReplayStore::open(dir.path(), BOOT, now(1_010)).unwrap();
+    let (store, recovered) = ReplayStore::open(dir.path(), BOOT, true, now(1_010)).unwrap();
     assert_eq!((recovered.floor, recovered.origin), (unix(1_010), BootTime(10 * SECOND)));
     assert_eq!(recovered.nonces, [nonce(1, 1_001), nonce(3, 1_001)]);
     assert!(recovered.note.unwrap().contains("could not be written"));
     drop(store);
-    let (_store, recovered) = ReplayStore::open(dir.path(), BOOT, now(1_020)).unwrap();
+    let (_store, recovered) = ReplayStore::open(dir.path(), BOOT, true, now(1_020)).unwrap();
     assert_eq!((recovered.floor, recovered.origin, recovered.note), (unix(1_010), BootTime(10 * SECOND), None));
 }
 
@@ -138,14 +138,14 @@ fn p6_a_damaged_store_is_an_error_and_stays_until_the_host_crashed() {
     {
         let dir = filled();
         damage(dir.path());
-        let error = ReplayStore::open(dir.path(), BOOT, now(2_000)).unwrap_err();
+        let error = ReplayStore::open(dir.path(), BOOT, true, now(2_000)).unwrap_err();
         assert!(matches!(error, ReplayStoreError::Damaged(..) | ReplayStoreError::Version(..)), "{error:?}");
         assert!(error.to_string().contains("remedy: "), "{error}");
         assert!(dir.path().join("replay").is_dir(), "nothing is thrown away");
     }
     let dir = filled();
     damage_journal(dir.path());
-    let (_store, recovered) = ReplayStore::open(dir.path(), NEXT_BOOT, now(2_000)).unwrap();
+    let (_store, recovered) = ReplayStore::open(dir.path(), NEXT_BOOT, true, now(2_000)).unwrap();
     assert_eq!(recovered, Recovered { note: recovered.note.clone(), ..Recovered::nothing(now(2_000)) });
     assert!(recovered.note.unwrap().contains("replay.damaged"));
     assert!(dir.path().join("replay.damaged").is_dir());
@@ -161,19 +161,19 @@ fn p6_a_foreign_header_is_an_error_with_a_remedy() {
     ] {
         let dir = filled();
         fs::write(dir.path().join("replay.json"), text).unwrap();
-        let error = ReplayStore::open(dir.path(), BOOT, now(2_000)).unwrap_err().to_string();
+        let error = ReplayStore::open(dir.path(), BOOT, true, now(2_000)).unwrap_err().to_string();
         assert!(error.contains(expected) && error.contains("remedy: "), "{error}");
     }
     let dir = filled();
     fs::remove_file(dir.path().join("replay.json")).unwrap();
-    let error = ReplayStore::open(dir.path(), BOOT, now(2_000)).unwrap_err().to_string();
+    let error = ReplayStore::open(dir.path(), BOOT, true, now(2_000)).unwrap_err().to_string();
     assert!(error.contains("replay.json is missing"), "{error}");
 }
 
 /// A store with a thousand nonces, as a kill leaves it.
 fn filled() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
-    let (mut store, _) = ReplayStore::open(dir.path(), BOOT, now(1_000)).unwrap();
+    let (mut store, _) = ReplayStore::open(dir.path(), BOOT, true, now(1_000)).unwrap();
     for at in 0..1_000 {
         store.append(&[ClaimRecord::Nonce(nonce(at, 1_001))], now(1_001)).unwrap();
     }
@@ -237,4 +237,23 @@ fn lease(jti: &str, end: u64) -> StoredLease {
 fn token(jti: &str) -> Arc<VerifiedToken> {
     let claims = json!({ "sub": "alice", "jti": jti, "exp": 1_600, "x": [1.5, null] });
     Arc::new(VerifiedToken::for_tests("corp", claims))
+}
+
+#[test]
+fn p7_nobody_else_may_look_into_the_store() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let mode = |name: &str| fs::metadata(dir.path().join(name)).unwrap().permissions().mode() & 0o777;
+    drop(ReplayStore::open(dir.path(), BOOT, true, now(1_000)).unwrap());
+    assert_eq!(mode("replay"), 0o700);
+    fs::set_permissions(dir.path().join("replay"), fs::Permissions::from_mode(0o755)).unwrap();
+    drop(ReplayStore::open(dir.path(), BOOT, true, now(1_010)).unwrap());
+    assert_eq!(mode("replay"), 0o700);
+}
+
+#[test]
+fn p6_a_store_beside_pins_is_never_the_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_store, recovered) = ReplayStore::open(dir.path(), BOOT, false, now(1_000)).unwrap();
+    assert!(!recovered.is_first);
 }

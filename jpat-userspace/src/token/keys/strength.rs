@@ -51,7 +51,7 @@ pub fn p384(key: &[u8]) -> Result<(), KeyFault> {
     ParsedPublicKey::new(&ECDSA_P384_SHA384_FIXED, key).map_or(Err(KeyFault::NotOnCurve("P-384")), |_| Ok(()))
 }
 
-/// Refuses what is not an Ed25519 point, or one of low order; 32 bytes or SubjectPublicKeyInfo, which ends with them.
+/// Refuses what is not an Ed25519 point, one of low order, and a second spelling of one (RFC 8032 §5.1.3: y is below p); 32 bytes or SubjectPublicKeyInfo, which ends with them.
 ///
 /// # Errors
 /// [`KeyFault::NotOnCurve`], [`KeyFault::LowOrder`].
@@ -61,7 +61,11 @@ pub fn ed25519(key: &[u8]) -> Result<(), KeyFault> {
     }
     let mut point = *key.last_chunk::<32>().ok_or(KeyFault::NotOnCurve("Ed25519"))?;
     point[31] &= 0x7f;
-    if LOW_ORDER.contains(&point) { Err(KeyFault::LowOrder) } else { Ok(()) }
+    if LOW_ORDER.contains(&point) {
+        return Err(KeyFault::LowOrder);
+    }
+    let is_below_p = point[0] < 0xed || point[1..31] != [0xff; 30] || point[31] != 0x7f;
+    if is_below_p { Ok(()) } else { Err(KeyFault::NotOnCurve("Ed25519")) }
 }
 
 /// Every encoding of the y coordinates of points of order 1, 2, 4 and 8, without the sign bit (RFC 8032 §5.1.2).
@@ -111,6 +115,18 @@ mod tests {
             }
         }
         assert_eq!(ed25519(&[9; 31]), Err(KeyFault::NotOnCurve("Ed25519")));
+    }
+
+    #[test]
+    fn a_point_has_one_spelling() {
+        for first in 0xef..=0xff {
+            for sign in [0x7f, 0xff] {
+                let mut point = y(first, 0xff, 0x7f);
+                point[31] |= sign;
+                assert_eq!(ed25519(&point), Err(KeyFault::NotOnCurve("Ed25519")), "{point:02x?}");
+            }
+        }
+        assert!((0xd0..0xec).any(|first| ed25519(&y(first, 0xff, 0x7f)).is_ok()));
     }
 
     #[test]

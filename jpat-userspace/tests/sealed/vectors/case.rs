@@ -30,7 +30,19 @@ pub(crate) fn secret(name: &str) -> [u8; 32] {
 pub(crate) enum Bound {
     No,
     JwkEd25519,
+    JktEd25519,
+    JwkP256,
     JktP256,
+}
+
+impl Bound {
+    const fn by_thumbprint(self) -> bool {
+        matches!(self, Self::JktEd25519 | Self::JktP256)
+    }
+
+    const fn is_random(self) -> bool {
+        matches!(self, Self::JwkP256 | Self::JktP256)
+    }
 }
 
 pub(crate) struct Case {
@@ -68,6 +80,8 @@ pub(crate) fn cases() -> Vec<Case> {
             bound: Bound::JwkEd25519,
             ..PLAIN
         },
+        Case { name: "open-proof-jkt-ed25519", bound: Bound::JktEd25519, ..PLAIN },
+        Case { name: "open-proof-jwk-p256", bound: Bound::JwkP256, ..PLAIN },
         Case { name: "open-proof-jkt-p256", bound: Bound::JktP256, ..PLAIN },
         Case { name: "renew", verb: 2, ..PLAIN },
         Case { name: "close", verb: 3, source: "2001:db8::7", names_address: true, reply: Ok(&[("ssh", 0)]), ..PLAIN },
@@ -78,45 +92,53 @@ pub(crate) fn cases() -> Vec<Case> {
 }
 
 /// A private JWK, and as the token names it.
-fn client_key(bound: Bound) -> Option<(Value, Value)> {
+pub(crate) fn client_key(bound: Bound) -> Option<(Value, Value)> {
     let text = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
-    match bound {
-        Bound::No => None,
-        Bound::JwkEd25519 => {
+    let (private, public, members) = match bound {
+        Bound::No => return None,
+        Bound::JwkEd25519 | Bound::JktEd25519 => {
             let seed = secret("client Ed25519");
             let pair = Ed25519KeyPair::from_seed_unchecked(&seed).unwrap();
-            let public = json!({ "crv": "Ed25519", "kty": "OKP", "x": text(pair.public_key().as_ref()) });
-            let mut private = public.clone();
-            private["d"] = json!(text(&seed));
-            Some((private, json!({ "jwk": public })))
+            let x = text(pair.public_key().as_ref());
+            let public = json!({ "crv": "Ed25519", "kty": "OKP", "x": x });
+            (seed, public, format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{x}"}}"#))
         }
-        Bound::JktP256 => {
+        Bound::JwkP256 | Bound::JktP256 => {
             let seed = secret("client P-256");
             let private = aws_lc_rs::agreement::PrivateKey::from_private_key(&aws_lc_rs::agreement::ECDH_P256, &seed);
             let point = private.unwrap().compute_public_key().unwrap();
             let (x, y) = (text(&point.as_ref()[1..33]), text(&point.as_ref()[33..]));
-            let thumbprint = aws_lc_rs::digest::digest(
-                &aws_lc_rs::digest::SHA256,
-                format!(r#"{{"crv":"P-256","kty":"EC","x":"{x}","y":"{y}"}}"#).as_bytes(),
-            );
-            let private = json!({ "crv": "P-256", "kty": "EC", "x": x, "y": y, "d": text(&seed) });
-            Some((private, json!({ "jkt": text(thumbprint.as_ref()) })))
+            let public = json!({ "crv": "P-256", "kty": "EC", "x": x, "y": y });
+            (seed, public, format!(r#"{{"crv":"P-256","kty":"EC","x":"{x}","y":"{y}"}}"#))
         }
-    }
+    };
+    let thumbprint = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, members.as_bytes());
+    let cnf =
+        if bound.by_thumbprint() { json!({ "jkt": text(thumbprint.as_ref()) }) } else { json!({ "jwk": public }) };
+    let mut jwk = public;
+    jwk["d"] = json!(text(&private));
+    Some((jwk, cnf))
 }
 
 pub(crate) fn token(cnf: Option<&Value>) -> String {
+    token_with("issuer Ed25519", |claims| {
+        if let Some(cnf) = cnf {
+            claims["cnf"] = cnf.clone();
+        }
+    })
+}
+
+/// A token whose claims are changed, signed by the key of this name.
+pub(crate) fn token_with(key: &str, change: impl FnOnce(&mut Value)) -> String {
     let seconds = TIME_MS / 1000;
     let mut claims = json!({
         "iss": "https://issuer.example", "sub": "alice", "aud": "jpat://web-1", "jti": "vector",
         "iat": seconds - 60, "exp": seconds + 3600,
     });
-    if let Some(cnf) = cnf {
-        claims["cnf"] = cnf.clone();
-    }
+    change(&mut claims);
     let text = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
     let input = format!("{}.{}", text(br#"{"alg":"EdDSA","typ":"JWT"}"#), text(claims.to_string().as_bytes()));
-    let issuer = Ed25519KeyPair::from_seed_unchecked(&secret("issuer Ed25519")).unwrap();
+    let issuer = Ed25519KeyPair::from_seed_unchecked(&secret(key)).unwrap();
     format!("{input}.{}", text(issuer.sign(input.as_bytes()).as_ref()))
 }
 
@@ -181,15 +203,16 @@ pub(crate) fn vector(case: &Case, kept: Option<&Value>) -> Value {
     let mut proof = Value::Null;
     if let Some((jwk, _)) = &key {
         let number = |name: &str| URL_SAFE_NO_PAD.decode(jwk[name].as_str().unwrap()).unwrap();
-        if case.bound == Bound::JktP256 {
-            entries.push((10, Item::Bytes([number("x"), number("y")].concat())));
+        if case.bound.by_thumbprint() {
+            let y = if jwk.get("y").is_some() { number("y") } else { vec![] };
+            entries.push((10, Item::Bytes([number("x"), y].concat())));
         }
         let input = [b"jpat/1 proof\0".as_slice(), &fixed, &hpke.enc, &map(&entries)].concat();
         let signature = match case.bound {
-            Bound::No | Bound::JwkEd25519 => {
+            Bound::No | Bound::JwkEd25519 | Bound::JktEd25519 => {
                 Ed25519KeyPair::from_seed_unchecked(&number("d")).unwrap().sign(&input).as_ref().to_vec()
             }
-            Bound::JktP256 => p256_signature(jwk, &input, kept),
+            Bound::JwkP256 | Bound::JktP256 => p256_signature(jwk, &input, kept),
         };
         proof = json!({ "map_without_proof": hex(&map(&entries)), "input": hex(&input), "signature": hex(&signature) });
         entries.push((11, Item::Bytes(signature)));
@@ -304,14 +327,14 @@ pub(crate) fn library_agrees(case: &Case, vector: &Value) {
         token: vector["token"].as_str().unwrap(),
         services: &services,
         address: case.names_address.then_some(source),
-        proof: client.as_ref().map(|key| Possession { key, by_thumbprint: case.bound == Bound::JktP256 }),
+        proof: client.as_ref().map(|key| Possession { key, by_thumbprint: case.bound.by_thumbprint() }),
     };
     let target = Target { server: SERVER.to_owned(), public: server_key.public(), knock_key };
     let fresh =
         Fresh { nonce: at("request", "nonce").try_into().unwrap(), ikm: at("request", "ikm_e").try_into().unwrap() };
     let (sealed, _) = seal_with(&request, &target, UnixTime(TIME_MS * 1_000_000), &fresh).unwrap();
     assert_eq!(sealed.len(), datagram.len());
-    if case.bound != Bound::JktP256 {
+    if !case.bound.is_random() {
         assert_eq!(hex(&sealed), hex(&datagram), "{}", case.name);
     }
 

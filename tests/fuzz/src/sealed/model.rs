@@ -1,4 +1,4 @@
-//! The inner message, read a second time from `docs/protocol.md` §6: only what RFC 8949 §4.2.1 calls deterministic, byte by byte.
+//! The inner message, read a second time from `docs/protocol.md` §7: only what RFC 8949 §4.2.1 calls deterministic, byte by byte.
 
 use std::net::IpAddr;
 

@@ -1,4 +1,4 @@
-//! What the filter must say of a payload, written from `docs/protocol.md` §5 with the standard library's SipHash-2-4.
+//! What the filter must say of a payload, written from `docs/protocol.md` §6 with the standard library's SipHash-2-4.
 
 use std::hash::Hasher;
 
