@@ -187,13 +187,9 @@ impl Gate {
 
     /// The next thing to do, if that is [`Command::Claim`]: claims in a row can be stored with one write.
     pub fn next_claim(&mut self) -> Option<Claim> {
-        match self.commands.pop_front_if(|command| matches!(command, Command::Claim(_)))? {
-            Command::Claim(claim) => Some(*claim),
-            other => {
-                self.commands.push_front(other);
-                None
-            }
-        }
+        let first = self.commands.pop_front_if(|command| matches!(command, Command::Claim(_)));
+        let Some(Command::Claim(claim)) = first else { return None };
+        Some(*claim)
     }
 
     /// Whether somebody holds the grant of this key.

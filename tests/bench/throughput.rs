@@ -62,6 +62,7 @@ pub(crate) fn run(knocks: u32, rounds: u32) -> Result<()> {
         for round in 0..rounds {
             let prefix = leftovers::prefix(round);
             let wire = Wire::create(&prefix)?;
+            wire.receive_on_first_cpu()?;
             let setup = Setup { algorithm: Algorithm::Es256, form, ttl: "10m", limits: LIMITS, cpu: Some(HOST_CPU) };
             let controller = Controller::start(&wire.host, &prefix, &setup)?;
             let alone = on(HOST_CPU, || Alone::measure(&controller))?;

@@ -4,9 +4,10 @@ use std::{
     io::IoSlice,
     net::{Ipv4Addr, SocketAddrV4, UdpSocket},
     os::fd::AsRawFd as _,
+    process::Command,
 };
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 use jpat_tests::netns::NetNs;
 use nix::{
     libc,
@@ -41,6 +42,17 @@ impl Wire {
             "neigh replace {CLIENT} lladdr 02:00:00:00:00:02 dev eth0\nroute add 10.0.0.0/8 via {CLIENT}"
         ))?;
         Ok(Self { host, far })
+    }
+
+    /// What comes out at the far end is taken in on the first CPU, not on that of whoever sends it.
+    pub(crate) fn receive_on_first_cpu(&self) -> Result<()> {
+        // Only `ip netns exec` brings a /sys of that namespace.
+        let output = Command::new("ip")
+            .args(["netns", "exec", self.far.name(), "sh", "-c", "echo 1 > /sys/class/net/eth0/queues/rx-0/rps_cpus"])
+            .output()
+            .context("start ip")?;
+        ensure!(output.status.success(), "RPS: {}", String::from_utf8_lossy(&output.stderr).trim());
+        Ok(())
     }
 }
 
