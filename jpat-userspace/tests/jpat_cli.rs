@@ -78,7 +78,7 @@ fn wrong_usage_comes_with_the_hint() {
         (&["knock", "web-1", "-4", "-6"], "cannot be used with"),
         (&["knock", "web-1", "--bare", "--close"], "cannot be used with"),
         (&["knock", "web-1", "--renew", "--close"], "cannot be used with"),
-        (&["knock", "web-1", "--service", "A/b"], "a service is named with 1 to 64 of a-z, 0-9 and '-'"),
+        (&["knock", "web-1", "--service", "A/b"], "a service is named with 1 to 64 letters, digits, '.', '_' and '-'"),
         (&["knock", "web-1", "--address", "here"], "expected an address, or \"auto\""),
         (&["knock", "--bare"], "<HOST>"),
     ] {
