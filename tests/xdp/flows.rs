@@ -246,7 +246,7 @@ fn embryonic() -> Result<()> {
 fn second_syn() -> Result<()> {
     let mut stage = Stage::new()?;
     for over in BOTH {
-        let old = live(kernel::boot_ns()? - 20 * SECOND);
+        let old = live(kernel::boot_ns()? - SECOND);
         stage.kernel.write_flow(&key(&GRANTED, over), &old)?;
         stage.expect(&GRANTED, over, SYN, GRANT, "a second SYN")?;
         ensure!(stage.flow(&key(&GRANTED, over))? == Some(old), "it changed the flow");
