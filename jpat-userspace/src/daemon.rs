@@ -185,6 +185,7 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
     );
     let audit = AuditLog::open(&config.audit)?;
     let mut core = Core {
+        store_told: None,
         gate,
         store,
         replies: replies(&config, None),

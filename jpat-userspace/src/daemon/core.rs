@@ -1,6 +1,6 @@
 //! What changes the data path: the gate's decisions, executed.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use jpat_common::{
     grant::GrantKey,
@@ -11,7 +11,7 @@ use jpat_common::{
 use super::{flows::Flows, replies::Replies};
 use crate::{
     audit::AuditLog,
-    clock,
+    clock::{self, BootTime},
     datapath::{DataPath, addresses, counters, error::DataPathError, filter::FilterRules},
     gate::{Accepted, Answer, Claim, Command, Gate},
     metrics::{Metrics, View},
@@ -19,10 +19,15 @@ use crate::{
     store::replay::ReplayStore,
 };
 
+/// How often a store that takes nothing is told of.
+const STORE_TOLD: Duration = Duration::from_secs(10);
+
 /// Gate, data path and books.
 pub(super) struct Core {
     pub(super) gate: Gate,
     pub(super) store: ReplayStore,
+    /// When it was last told why the store takes nothing.
+    pub(super) store_told: Option<BootTime>,
     /// Where replies leave from; nowhere if there are none.
     pub(super) replies: Option<Replies>,
     pub(super) datapath: DataPath,
@@ -109,8 +114,13 @@ impl Core {
         let mut claims = vec![claim];
         claims.extend(std::iter::from_fn(|| self.gate.next_claim()));
         let stored = self.store.append(claims.iter().flat_map(Claim::records), clock::now());
-        if let Err(error) = &stored {
+        let now = clock::now().boot;
+        if let Err(error) = &stored
+            && self.store_told.is_none_or(|told| told.after(STORE_TOLD) <= now)
+        {
+            // Each knock that is refused for it is counted; the reason is told now and then.
             tracing::error!("{error}");
+            self.store_told = Some(now);
         }
         for claim in claims {
             match stored {
