@@ -16,7 +16,6 @@ use crate::{
 };
 
 const RST: u8 = 0x04;
-const ACK: u8 = 0x10;
 
 /// The device; it goes when this is dropped.
 pub struct TunDevice(Tun);
@@ -47,8 +46,9 @@ impl TunDevice {
             None => Port::Silent,
             Some(flags) if flags & RST != 0 => Port::Refused,
             Some(_) => {
-                // Or its answer comes again, and is taken for one to a later question.
-                let mut reset = packet::tcp(to.port(), RST | ACK, &[]);
+                // Or its answer comes again, and is taken for one to a later question. Without ACK: one that
+                // acknowledges nothing right resets no half-open connection (RFC 9293 §3.10.7.4).
+                let mut reset = packet::tcp(to.port(), RST, &[]);
                 reset[4..8].copy_from_slice(&2u32.to_be_bytes());
                 self.send(from, to, TCP, &reset)?;
                 Port::Open
