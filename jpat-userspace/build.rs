@@ -61,6 +61,8 @@ fn compile(workspace: &Path, target_dir: &Path, toolchain: &str) -> Result<PathB
     cargo
         .env("RUSTC_BOOTSTRAP", "1")
         .env("RUSTC", program("rustc")?)
+        // The linker of the BPF target sees the whole program anyhow.
+        .env("CARGO_PROFILE_RELEASE_LTO", "false")
         .env("CARGO_ENCODED_RUSTFLAGS", rustflags()?)
         .current_dir(workspace)
         .args(["build", "--quiet", "--locked", "--release", "--package", "jpat-ebpf", "--bin", "jpat-xdp"])

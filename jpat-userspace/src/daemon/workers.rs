@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Most jobs that a thread hands back at once, where more wait for it: to wake the loop costs a good part of a signature.
-const AT_ONCE: usize = 4;
+const AT_ONCE: usize = 16;
 
 /// What a worker hands back.
 #[derive(Debug)]

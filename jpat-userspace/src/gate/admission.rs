@@ -18,7 +18,7 @@ use crate::{
 
 const SECOND: u64 = 1_000_000_000;
 /// Jobs under way for each worker: those that it works on and hands back at once, and the next.
-const JOBS_PER_WORKER: usize = 8;
+const JOBS_PER_WORKER: usize = 32;
 
 /// Lets knocks in, hands them out in turn, and knows which of them are at work.
 #[derive(Debug)]

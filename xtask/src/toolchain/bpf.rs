@@ -18,6 +18,7 @@ impl Toolchain {
         }
         command.arg("--target-dir").arg(directory().join("build"));
         command.env("CARGO", &self.cargo).env("RUSTC", &self.rustc).env("RUSTC_BOOTSTRAP", "1");
+        command.env("CARGO_PROFILE_RELEASE_LTO", "false");
         let cfg = format!("--cfg=bpf_target_arch=\"{}\"", std::env::consts::ARCH);
         let misaligned = "-Clink-arg=--cpu-features=+allows-misaligned-mem-access";
         command.env("CARGO_ENCODED_RUSTFLAGS", [&cfg, "-Cdebuginfo=2", "-Clink-arg=--btf", misaligned].join("\x1f"));
