@@ -25,7 +25,6 @@ mod tests;
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     net::IpAddr,
-    sync::Arc,
     time::Duration,
 };
 
@@ -51,8 +50,8 @@ use crate::{
     config::Limits,
     knock::{Received, reply},
     refusal::{Refusal, Stage},
-    store::replay::{ClaimRecord, Recovered, StoredLease},
-    token::{TokenId, VerifiedToken},
+    store::replay::{Recovered, TokenRecord},
+    token::TokenId,
     verify::{Denied, Job, Judged, Who},
 };
 
@@ -70,13 +69,15 @@ pub struct Gate {
     sampler: Sampler,
     nonces: Nonces,
     replay: Replay,
-    /// Leases of an earlier controller, until [`Self::adopt`] finds their grants in the map.
-    stored: Vec<(StoredLease, Arc<VerifiedToken>)>,
+    /// Tokens with leases of an earlier controller, until [`Self::adopt`] finds their grants in the map.
+    stored: Vec<TokenRecord>,
     grants: Grants,
     outlived: Outlived,
     /// How many flows each key has, as last seen.
     flows: BTreeMap<GrantKey, usize>,
     tick: Option<BootTime>,
+    /// When leases were last held against the clock.
+    settled: BootTime,
     commands: VecDeque<Command>,
 }
 
@@ -86,17 +87,11 @@ impl Gate {
     pub fn new(settings: Settings, recovered: Recovered, now: Now) -> Self {
         let Settings { limits, usable, max_ttl, generation, snapshot_generation, once_leeway } = settings;
         let Recovered { floor, origin, is_first, forgotten_knock, forgotten_token, .. } = recovered;
-        let Recovered { nonces, uses, tokens, leases, .. } = recovered;
+        let Recovered { nonces, mut tokens, .. } = recovered;
         let since = Since::new(floor, origin);
         let lost = (!is_first && origin != BootTime(0)).then_some(floor);
         // What nothing binds any more was used by a token whose leases are over.
-        let held: BTreeSet<&TokenId> = leases.iter().map(|lease| &lease.id.token).collect();
-        let uses = uses.into_iter().filter(|used| used.until_exp || held.contains(&used.id)).collect();
-        let tokens: BTreeMap<&TokenId, &Arc<VerifiedToken>> = tokens.iter().map(|token| (token.id(), token)).collect();
-        let with_token = |lease: StoredLease| {
-            let token = Arc::clone(tokens.get(&lease.id.token)?);
-            Some((lease, token))
-        };
+        tokens.retain(|token| token.until_exp || token.leases.iter().any(|lease| lease.end > now.boot));
         Self {
             limits,
             usable: usable as usize,
@@ -105,12 +100,13 @@ impl Gate {
             admission: Admission::new(&limits, now.boot),
             sampler: Sampler::new(),
             nonces: Nonces::new(limits.knocks_per_second, since, is_first, forgotten_knock, nonces),
-            replay: Replay::new(limits.replay_entries, since.with_leeway(once_leeway), lost, forgotten_token, uses),
-            stored: leases.into_iter().filter_map(with_token).collect(),
+            replay: Replay::new(limits.replay_entries, since.with_leeway(once_leeway), lost, forgotten_token, &tokens),
+            stored: tokens.into_iter().filter(|token| !token.leases.is_empty()).collect(),
             grants: Grants::new(generation),
             outlived: Outlived::new(limits.flows as usize),
             flows: BTreeMap::new(),
             tick: None,
+            settled: now.boot,
             commands: VecDeque::new(),
         }
     }
@@ -128,6 +124,12 @@ impl Gate {
     #[must_use = "a job that is not verified takes up a worker's room for ever"]
     pub fn next_job(&mut self) -> Option<Job> {
         self.admission.next_job()
+    }
+
+    /// How many jobs were handed out and have not come back.
+    #[must_use]
+    pub fn at_work(&self) -> usize {
+        self.admission.at_work()
     }
 
     /// Takes the outcome of a job, found under the snapshot of `snapshot_generation`. If the configuration changed
@@ -231,6 +233,7 @@ impl Gate {
 
     /// Brings leases and map to what they should be at `now`.
     fn settle(&mut self, now: Now) {
+        self.settled = now.boot;
         let shortened = self.grants.shorten(now);
         let ended = self.grants.ended(now.boot);
         self.end(ended, |lease| lease.event(Kind::Expired, now), now);
@@ -255,22 +258,37 @@ impl Gate {
             let change = self.grants.write_back(key);
             self.push_change(change, None);
         }
-        let over: Vec<_> = removed.iter().filter_map(Lease::stored_id).map(ClaimRecord::LeaseOver).collect();
-        if !over.is_empty() {
-            self.commands.push_back(Command::Note(over));
-        }
         for lease in &removed {
             self.audit(event(lease));
-            if let Some(token) = &lease.token
-                && self.grants.of_token(token.id()).next().is_none()
-            {
-                self.replay.release(token.id());
-            }
         }
+        self.note(&removed);
         if self.grants.is_empty() {
             self.tick = None;
         }
         removed
+    }
+
+    /// Tells the store whose leases were taken away, unless it can tell from their ends.
+    fn note(&mut self, removed: &[Lease]) {
+        let mut tokens: BTreeMap<&TokenId, bool> = BTreeMap::new();
+        for lease in removed {
+            if let Some(token) = lease.token_id() {
+                *tokens.entry(token).or_default() |= lease.end > self.settled;
+            }
+        }
+        let mut records = Vec::new();
+        for (id, is_early) in tokens {
+            let Some(place) = self.replay.place(id) else { continue };
+            if self.grants.of_token(id).next().is_none() {
+                self.replay.release(id);
+            }
+            if is_early || self.replay.place(id).is_none() {
+                records.push(self.token_record(id, place));
+            }
+        }
+        if !records.is_empty() {
+            self.commands.push_back(Command::Note(records));
+        }
     }
 
     fn schedule(&mut self, now: Now) {

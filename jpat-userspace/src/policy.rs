@@ -180,6 +180,9 @@ impl Policy {
     /// Name of the first deny rule that matches a token which may hold grants.
     #[must_use]
     pub fn denies(&self, token: &VerifiedToken, source: IpAddr, form: Form, now: Now) -> Option<&str> {
+        if self.deny.is_empty() {
+            return None;
+        }
         let facts = facts::context(token, source, form, now.unix);
         self.deny.iter().find(|(_, rule)| rule.run(&facts).denies()).map(|(name, _)| name.as_str())
     }

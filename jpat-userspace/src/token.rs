@@ -6,8 +6,10 @@ pub mod claims;
 pub mod keys;
 pub mod signature;
 mod accept;
+mod kept;
 
 pub use accept::{Presented, verify};
+pub use kept::KeptToken;
 
 use crate::clock::UnixTime;
 

@@ -146,7 +146,11 @@ fn clipped<T: AsRef<str>, S: Serializer>(text: &Option<T>, serializer: S) -> Res
     let Some(text) = text else {
         return serializer.serialize_none();
     };
-    let mut chars = text.as_ref().chars();
+    let text = text.as_ref();
+    if text.len() <= MAX_TEXT && text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        return serializer.serialize_str(text);
+    }
+    let mut chars = text.chars();
     let mut clean: String = chars.by_ref().take(MAX_TEXT).map(|c| if is_hostile(c) { '\u{fffd}' } else { c }).collect();
     if chars.next().is_some() {
         clean.push('…');

@@ -261,16 +261,26 @@ impl Runtime {
 
     /// Takes knocks from a ring until it is empty, or others are to have their turn. Says whether it is empty.
     fn take_batch(&mut self, ring: &mut Ring) -> bool {
-        for _ in 0..BATCH {
-            let Some(datagram) = ring.next_knock() else { return true };
-            self.core.gate.admit(&datagram, clock::now());
-            self.hand_out();
-        }
-        false
+        let mut jobs = Vec::new();
+        let is_empty = (0..BATCH).any(|_| match ring.next_knock() {
+            Some(datagram) => {
+                self.core.gate.admit(&datagram, clock::now());
+                jobs.extend(std::iter::from_fn(|| self.core.gate.next_job()));
+                false
+            }
+            None => true,
+        });
+        self.hand_out(jobs);
+        is_empty
     }
 
-    fn hand_out(&mut self) {
-        while let Some(job) = self.core.gate.next_job() {
+    /// One job alone is done here: to wake a thread takes as long as many a signature, and nobody waits for the loop.
+    fn hand_out(&mut self, mut jobs: Vec<Job>) {
+        if let Some(job) = jobs.pop_if(|_| self.core.gate.at_work() == 1) {
+            let done = self.workers.verify_here(job);
+            return self.on_done(vec![done]);
+        }
+        for job in jobs {
             self.verify(job);
         }
     }
@@ -302,7 +312,8 @@ impl Runtime {
             }
             self.conclude(job, found);
         }
-        self.hand_out();
+        let jobs = std::iter::from_fn(|| self.core.gate.next_job()).collect();
+        self.hand_out(jobs);
         self.settle();
     }
 

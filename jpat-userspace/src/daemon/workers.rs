@@ -1,4 +1,4 @@
-//! Threads that verify, so that the loop never waits for a signature.
+//! Threads that verify, so that the loop never waits for more than one signature.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -34,10 +34,10 @@ pub(super) struct Found {
 }
 
 /// The threads' inboxes. The gate bounds how many jobs are under way.
-#[derive(Debug)]
 pub(super) struct Workers {
     inboxes: Vec<mpsc::Sender<Job>>,
     next: usize,
+    snapshots: Arc<ArcSwap<Snapshot>>,
 }
 
 impl Workers {
@@ -51,15 +51,16 @@ impl Workers {
         for number in 0..count.max(1) {
             let (inbox, jobs) = mpsc::channel::<Job>();
             let (done, snapshots) = (done.clone(), Arc::clone(snapshots));
-            let verify = move |job: &Job| {
-                let snapshot = snapshots.load();
-                let outcome = verify::judge(&job.knock, &snapshot, clock::now(), &mut NoRecord);
-                Found { snapshot_generation: snapshot.generation, outcome }
-            };
+            let verify = move |job: &Job| found(&snapshots, job);
             thread::Builder::new().name(format!("verify-{number}")).spawn(move || work(&jobs, &done, verify))?;
             inboxes.push(inbox);
         }
-        Ok((Self { inboxes, next: 0 }, results))
+        Ok((Self { inboxes, next: 0, snapshots: Arc::clone(snapshots) }, results))
+    }
+
+    /// Does a job on the caller's thread.
+    pub(super) fn verify_here(&self, job: Job) -> Done {
+        done(job, |job| found(&self.snapshots, job))
     }
 
     /// Hands a job to the next thread in turn. False when that thread is gone.
@@ -69,17 +70,27 @@ impl Workers {
     }
 }
 
+fn found(snapshots: &ArcSwap<Snapshot>, job: &Job) -> Found {
+    let snapshot = snapshots.load();
+    let outcome = verify::judge(&job.knock, &snapshot, clock::now(), &mut NoRecord);
+    Found { snapshot_generation: snapshot.generation, outcome }
+}
+
+fn done(job: Job, verify: impl Fn(&Job) -> Found) -> Done {
+    // What a verification reads it does not change, so that nothing is left half done.
+    let found = catch_unwind(AssertUnwindSafe(|| verify(&job))).ok();
+    Done { job, found }
+}
+
 /// A panic costs the one knock: its job is handed back without an outcome, and the next is taken.
-fn work(jobs: &mpsc::Receiver<Job>, done: &async_mpsc::UnboundedSender<Vec<Done>>, verify: impl Fn(&Job) -> Found) {
+fn work(jobs: &mpsc::Receiver<Job>, back: &async_mpsc::UnboundedSender<Vec<Done>>, verify: impl Fn(&Job) -> Found) {
     while let Ok(job) = jobs.recv() {
         let (mut next, mut finished) = (Some(job), Vec::new());
         while let Some(job) = next {
-            // What a verification reads it does not change, so that nothing is left half done.
-            let found = catch_unwind(AssertUnwindSafe(|| verify(&job))).ok();
-            finished.push(Done { job, found });
+            finished.push(done(job, &verify));
             next = if finished.len() < AT_ONCE { jobs.try_recv().ok() } else { None };
         }
-        if done.send(finished).is_err() {
+        if back.send(finished).is_err() {
             return;
         }
     }

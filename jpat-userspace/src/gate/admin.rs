@@ -22,7 +22,7 @@ use crate::{
     config::Limits,
     knock::{self, Form},
     refusal::Refusal,
-    store::replay::ClaimRecord,
+    store::replay::TokenRecord,
     token::VerifiedToken,
     verify::Opening,
 };
@@ -107,11 +107,15 @@ impl Gate {
             services.iter().map(|opening| (opening.service, opening)).collect();
         let max_ttl = u64::try_from(self.max_ttl.as_nanos()).unwrap_or(u64::MAX);
         let holder = Arc::new(Holder::Adopted);
+        let tokens = std::mem::take(&mut self.stored);
         let mut stored: BTreeMap<GrantKey, Vec<_>> = BTreeMap::new();
-        let mut over = Vec::new();
-        for (lease, token) in std::mem::take(&mut self.stored) {
-            let id = &lease.id;
-            stored.entry(GrantKey::new(&id.prefix, &addr::mask(128), id.service)).or_default().push((lease, token));
+        for record in &tokens {
+            let Some(token) = &record.token else { continue };
+            let Some(holder) = token.restore().map(|token| Arc::new(Holder::of(&token))) else { continue };
+            for lease in &record.leases {
+                let key = GrantKey::new(&lease.prefix, &addr::mask(128), lease.service);
+                stored.entry(key).or_default().push((lease, token, Arc::clone(&holder)));
+            }
         }
         for (key, value) in entries {
             let source = IpAddr::V6(Ipv6Addr::from(*key.source())).to_canonical();
@@ -121,16 +125,14 @@ impl Gate {
                 Some(opening) if is_live && self.grants.entries() < self.usable => {
                     let end = BootTime(value.end_ns());
                     let mut is_explained = false;
-                    for (known, token) in stored.remove(&key).unwrap_or_default() {
+                    for (known, token, holder) in stored.remove(&key).unwrap_or_default() {
                         if known.end <= now.boot || lease::key(opening, known.source) != key {
-                            over.push(ClaimRecord::LeaseOver(known.id));
                             continue;
                         }
                         is_explained |= known.end >= end;
                         let form = if known.sealed { Form::Sealed } else { Form::Bare };
-                        let holder = Arc::new(Holder::of(&token));
                         let lease = Lease::new(&holder, opening, known.source, known.end.min(end));
-                        self.grants.adopt(lease.with_token(&token, form), end);
+                        self.grants.adopt(lease.with_token(token, form), end);
                     }
                     if !is_explained {
                         self.grants.adopt(Lease::new(&holder, opening, source, end), end);
@@ -150,11 +152,25 @@ impl Gate {
                 }
             }
         }
-        over.extend(stored.into_values().flatten().map(|(lease, _)| ClaimRecord::LeaseOver(lease.id)));
-        if !over.is_empty() {
-            self.commands.push_back(Command::Note(over));
-        }
+        self.note_adopted(&tokens);
         self.schedule(now);
+    }
+
+    /// Tells the store which leases of those that it knew go on.
+    fn note_adopted(&mut self, tokens: &[TokenRecord]) {
+        let mut records = Vec::new();
+        for TokenRecord { id, place, leases, .. } in tokens {
+            let adopted = self.grants.of_token(id).count();
+            if adopted == 0 {
+                self.replay.release(id);
+            }
+            if adopted < leases.len() {
+                records.push(self.token_record(id, *place));
+            }
+        }
+        if !records.is_empty() {
+            self.commands.push_back(Command::Note(records));
+        }
     }
 
     /// Goes over to a new configuration: outcomes of older snapshots are verified again; leases of `revoke_services`
@@ -178,7 +194,10 @@ impl Gate {
         let changed = self.select(|lease| revoke_services.contains(&lease.key.service()));
         self.take(changed, |lease| revoked(lease, Revocation::ServiceChanged, now));
         self.cut_services(revoke_services, |lease| revoked(lease, Revocation::ServiceChanged, now));
-        let rule_of = |lease: &Lease| denied(lease.token.as_ref()?, lease.source, lease.form);
+        let rule_of = |lease: &Lease| match lease.token.as_ref()?.restore() {
+            Some(token) => denied(&token, lease.source, lease.form),
+            None => Some(String::new()),
+        };
         let by_rule = |lease: &Lease, rule: &str| Event {
             rule: Some(rule.to_owned()),
             ..revoked(lease, Revocation::DenyRule, now)

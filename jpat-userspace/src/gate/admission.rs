@@ -113,6 +113,10 @@ impl Admission {
         Some(Job { id, knock })
     }
 
+    pub(super) fn at_work(&self) -> usize {
+        self.at_work.len()
+    }
+
     pub(super) fn is_at_work(&self, job: u64) -> bool {
         self.at_work.contains(&job)
     }

@@ -17,8 +17,8 @@ use crate::{
         sealed::{ReplyTicket, Verb},
     },
     refusal::Refusal,
-    store::replay::{ClaimRecord, NonceUse},
-    token::VerifiedToken,
+    store::replay::{ClaimRecord, NonceUse, StoredLease, TokenPlace},
+    token::{KeptToken, TokenId, VerifiedToken},
     verify::{Allowed, Denied, Judged, Outcome, Sealed, Who},
 };
 
@@ -69,7 +69,9 @@ impl Gate {
                 match self.put(&token, leases, received, is_repeat, now) {
                     Ok(leases) => self.tell(to, &leases, is_repeat, now),
                     Err(refusal) => {
-                        self.replay.undo(claimed);
+                        self.replay.undo(&claimed);
+                        let record = self.token_record(claimed.id(), claimed.place());
+                        self.commands.push_back(Command::Note(vec![record]));
                         self.refuse_and_tell(source, denied(&token, refusal), to, now);
                     }
                 }
@@ -88,7 +90,7 @@ impl Gate {
                 return self.refuse_and_tell(source, denied, None, now);
             }
             Next::Grant { token, claimed, .. } => {
-                self.replay.undo(claimed);
+                self.replay.undo(&claimed);
                 token
             }
             Next::Repeat(token) | Next::Close { token, .. } => token,
@@ -166,7 +168,7 @@ impl Gate {
             Kind::Repeat { is_same_source: true } => return Ok(Next::Repeat(token)),
             Kind::Repeat { is_same_source: false } => true,
         };
-        let holder = Arc::new(Holder::of(&token));
+        let (holder, kept) = (Arc::new(Holder::of(&token)), Arc::new(KeptToken::of(&token)));
         let latest = |service| {
             let ends = self.grants.of_token(token.id()).filter(|(_, lease)| lease.key.service() == service);
             ends.map(|(_, lease)| lease.end).max()
@@ -176,7 +178,7 @@ impl Gate {
             .filter_map(|opening| {
                 let end = now.boot.after(opening.ttl.min(self.max_ttl)).min(token_end);
                 let end = if is_repeat { end.min(latest(opening.service)?) } else { end };
-                Some(Lease::new(&holder, opening, source, end).with_token(&token, knock.form))
+                Some(Lease::new(&holder, opening, source, end).with_token(&kept, knock.form))
             })
             .collect();
         if leases.is_empty() {
@@ -188,12 +190,32 @@ impl Gate {
         self.check_room(&holder, &leases)?;
 
         let claimed = self.replay.claim(attempt, now);
-        records.extend(claimed.record().map(ClaimRecord::Use));
-        if !has_lease {
-            records.push(ClaimRecord::Token(Arc::clone(&token)));
-        }
-        records.extend(leases.iter().filter_map(Lease::record));
+        records.push(ClaimRecord::Token(claimed.record(&kept, self.stored_with(&holder, token.id(), &leases))));
         Ok(Next::Grant { token, leases, claimed, is_repeat })
+    }
+
+    /// What leases of `holder` the store is to know of a token that gets `new` ones.
+    fn stored_with(&self, holder: &Holder, token: &TokenId, new: &[Lease]) -> Vec<StoredLease> {
+        let mut stored: Vec<_> = new.iter().map(Lease::stored).collect();
+        for (_, old) in self.grants.of_token(token).filter(|(_, old)| *old.holder == *holder) {
+            match new.iter().position(|lease| lease.key == old.key) {
+                Some(at) => stored[at].end = stored[at].end.max(old.end),
+                None => stored.push(old.stored()),
+            }
+        }
+        stored
+    }
+
+    /// What the store has to know of a token as it stands, which it kept at `place`.
+    pub(super) fn token_record(&self, id: &TokenId, place: TokenPlace) -> ClaimRecord {
+        let mut leases = self.grants.of_token(id).map(|(_, lease)| lease);
+        match leases.next() {
+            Some(first) => {
+                let stored = std::iter::once(first).chain(leases.filter(|lease| lease.holder == first.holder));
+                self.replay.record(id, place, first.token.clone(), stored.map(Lease::stored).collect())
+            }
+            None => self.replay.record(id, place, None, Vec::new()),
+        }
     }
 
     /// Opens what was decided on, all of it or nothing. Returns the leases as they stand.
@@ -208,7 +230,9 @@ impl Gate {
         if leases.iter().any(|lease| lease.end <= now.boot) {
             return Err(Refusal::Expired);
         }
-        self.check_room(&Holder::of(token), &leases)?;
+        if let Some(first) = leases.first() {
+            self.check_room(&first.holder, &leases)?;
+        }
         let keys: BTreeSet<_> = leases.iter().map(|lease| lease.key).collect();
         let put: Vec<_> = leases.into_iter().map(|lease| self.grants.put(lease, now)).collect();
         let result = match put.iter().all(|(_, renewed)| *renewed) {

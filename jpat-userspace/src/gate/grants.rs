@@ -1,7 +1,7 @@
 //! Every lease, and what the grant map holds because of them: for each key the latest end of its leases.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::IpAddr,
     sync::Arc,
 };
@@ -34,7 +34,7 @@ pub(super) enum Change {
     Delete(GrantKey),
 }
 
-/// The leases. Each operation costs O(log n) for each lease that it touches.
+/// The leases. Each operation costs O(log n) at most for each lease that it touches.
 #[derive(Debug)]
 pub(super) struct Grants {
     generation: u32,
@@ -43,18 +43,18 @@ pub(super) struct Grants {
     by_holder: BTreeMap<(GrantKey, Arc<Holder>), LeaseId>,
     by_end: BTreeSet<(BootTime, LeaseId)>,
     by_key: BTreeSet<(GrantKey, BootTime, LeaseId)>,
-    by_token: BTreeMap<TokenId, BTreeSet<LeaseId>>,
-    by_principal: BTreeMap<Principal, BTreeSet<LeaseId>>,
+    by_token: HashMap<TokenId, BTreeSet<LeaseId>>,
+    by_principal: HashMap<Principal, BTreeSet<LeaseId>>,
     /// Leases of each principal, counted by source prefix.
-    sources: BTreeMap<Principal, BTreeMap<Addr, usize>>,
+    sources: HashMap<Principal, BTreeMap<Addr, usize>>,
     /// What the map holds.
-    written: BTreeMap<GrantKey, BootTime>,
+    written: HashMap<GrantKey, BootTime>,
     /// No lease ends later than its `exp` read under this offset.
     read_under: ClockOffset,
 }
 
 impl Grants {
-    pub(super) const fn new(generation: u32) -> Self {
+    pub(super) fn new(generation: u32) -> Self {
         Self {
             generation,
             leases: BTreeMap::new(),
@@ -62,10 +62,10 @@ impl Grants {
             by_holder: BTreeMap::new(),
             by_end: BTreeSet::new(),
             by_key: BTreeSet::new(),
-            by_token: BTreeMap::new(),
-            by_principal: BTreeMap::new(),
-            sources: BTreeMap::new(),
-            written: BTreeMap::new(),
+            by_token: HashMap::new(),
+            by_principal: HashMap::new(),
+            sources: HashMap::new(),
+            written: HashMap::new(),
             read_under: ClockOffset::MAX,
         }
     }

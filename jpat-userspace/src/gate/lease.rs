@@ -10,8 +10,8 @@ use crate::{
     audit::{Event, Kind},
     clock::{BootTime, Now, UnixTime},
     knock::Form,
-    store::replay::{ClaimRecord, LeaseId as StoredId, StoredLease},
-    token::{Principal, TokenId, VerifiedToken},
+    store::replay::StoredLease,
+    token::{KeptToken, Principal, TokenId, VerifiedToken},
     verify::Opening,
 };
 
@@ -61,7 +61,7 @@ pub(super) struct Lease {
     pub(super) holder: Arc<Holder>,
     pub(super) end: BootTime,
     /// The witness, for holders that have one: its `exp` bounds `end`, and `[[deny]]` rules judge it again.
-    pub(super) token: Option<Arc<VerifiedToken>>,
+    pub(super) token: Option<Arc<KeptToken>>,
     pub(super) source: IpAddr,
     /// Form of the knock that began it, or renewed it last; bare for those that no knock began.
     pub(super) form: Form,
@@ -84,34 +84,35 @@ impl Lease {
         }
     }
 
-    pub(super) fn with_token(self, token: &Arc<VerifiedToken>, form: Form) -> Self {
+    pub(super) fn with_token(self, token: &Arc<KeptToken>, form: Form) -> Self {
         Self { token: Some(Arc::clone(token)), form, ..self }
+    }
+
+    /// The token of a holder that has one.
+    pub(super) fn token_id(&self) -> Option<&TokenId> {
+        match &*self.holder {
+            Holder::Token(_, id) => Some(id),
+            Holder::Admin(_) | Holder::Adopted => None,
+        }
     }
 
     pub(super) fn service(&self) -> &Arc<str> {
         &self.service
     }
 
-    /// What the store knows it by; leases of unknown holders, and of admins, it does not know.
-    pub(super) fn stored_id(&self) -> Option<StoredId> {
-        match &*self.holder {
-            Holder::Token(principal, token) => Some(StoredId {
-                prefix: *self.key.source(),
-                service: self.key.service(),
-                issuer: principal.issuer.clone(),
-                subject: principal.subject.clone(),
-                token: token.clone(),
-            }),
-            Holder::Admin(_) | Holder::Adopted => None,
-        }
-    }
-
-    pub(super) fn record(&self) -> Option<ClaimRecord> {
+    /// What the store is to know of it.
+    pub(super) fn stored(&self) -> StoredLease {
         let sealed = match self.form {
             Form::Bare => false,
             Form::Sealed => true,
         };
-        self.stored_id().map(|id| ClaimRecord::Lease(StoredLease { id, end: self.end, source: self.source, sealed }))
+        StoredLease {
+            prefix: *self.key.source(),
+            service: self.key.service(),
+            end: self.end,
+            source: self.source,
+            sealed,
+        }
     }
 
     pub(super) fn ending(self, end: BootTime) -> Self {

@@ -4,7 +4,7 @@
 //! token's last lease has ended, because nobody can send that knock a second time.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, HashMap},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     sync::Arc,
 };
@@ -15,15 +15,16 @@ use crate::{
     config::ReplayMode,
     knock::Form,
     refusal::Refusal,
-    store::replay::TokenUse,
-    token::{TokenId, VerifiedToken},
+    store::replay::{ClaimRecord, StoredLease, TokenPlace, TokenRecord},
+    token::{KeptToken, TokenId, VerifiedToken},
 };
 
 /// The memory of uses, by token id and so never by signature.
 #[derive(Debug)]
 pub(super) struct Replay {
-    uses: BTreeMap<Arc<TokenId>, Use>,
-    by_expiry: BTreeSet<(UnixTime, Arc<TokenId>)>,
+    uses: HashMap<Arc<TokenId>, Use>,
+    by_expiry: BTreeMap<TokenPlace, Arc<TokenId>>,
+    next_number: u64,
     capacity: usize,
     /// `once` tokens issued before may have been used while this memory did not exist yet.
     since: Since,
@@ -36,7 +37,7 @@ pub(super) struct Replay {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Use {
-    expires: UnixTime,
+    place: TokenPlace,
     /// The clock that read `exp`: later readings never make it later.
     offset: ClockOffset,
     until_exp: bool,
@@ -80,16 +81,32 @@ pub(super) struct Claimed {
 }
 
 impl Claimed {
-    /// What the store has to know, if it does not know it yet.
-    pub(super) fn record(&self) -> Option<TokenUse> {
-        (self.before != Some(self.after)).then(|| TokenUse {
-            id: TokenId::clone(&self.id),
-            expires: self.after.expires,
-            offset_ns: self.after.offset.nanos(),
-            until_exp: self.after.until_exp,
-            v4: self.after.v4,
-            v6: self.after.v6,
-        })
+    /// Which token.
+    pub(super) fn id(&self) -> &TokenId {
+        &self.id
+    }
+
+    /// Where the store was told to keep it.
+    pub(super) const fn place(&self) -> TokenPlace {
+        self.after.place
+    }
+
+    /// What the store has to know from now on.
+    pub(super) fn record(&self, token: &Arc<KeptToken>, leases: Vec<StoredLease>) -> TokenRecord {
+        let left = self.before.map(|before| before.place).filter(|place| *place != self.after.place);
+        TokenRecord { left, ..self.after.record(&self.id, Some(Arc::clone(token)), leases) }
+    }
+}
+
+impl Use {
+    fn record(
+        &self,
+        id: &TokenId,
+        token: Option<Arc<KeptToken>>,
+        leases: Vec<StoredLease>,
+    ) -> TokenRecord {
+        let Self { place, offset, until_exp, v4, v6 } = *self;
+        TokenRecord { place, left: None, id: id.clone(), offset_ns: offset.nanos(), until_exp, v4, v6, token, leases }
     }
 }
 
@@ -99,21 +116,29 @@ impl Replay {
         since: Since,
         lost: Option<UnixTime>,
         forgotten: UnixTime,
-        uses: Vec<TokenUse>,
+        tokens: &[TokenRecord],
     ) -> Self {
-        let capacity = capacity as usize;
-        let mut replay = Self { uses: BTreeMap::new(), by_expiry: BTreeSet::new(), capacity, since, lost, forgotten };
-        for TokenUse { id, expires, offset_ns, until_exp, v4, v6 } in uses {
-            let mut used = Use { expires, offset: ClockOffset::from_nanos(offset_ns), until_exp, v4, v6 };
+        let mut replay = Self {
+            uses: HashMap::new(),
+            by_expiry: BTreeMap::new(),
+            next_number: tokens.iter().map(|token| token.place.number + 1).max().unwrap_or_default(),
+            capacity: capacity as usize,
+            since,
+            lost,
+            forgotten,
+        };
+        for TokenRecord { place, id, offset_ns, until_exp, v4, v6, .. } in tokens {
+            let offset = ClockOffset::from_nanos(*offset_ns);
+            let mut used = Use { place: *place, offset, until_exp: *until_exp, v4: *v4, v6: *v6 };
             // Two tokens of one id: what either bound is bound.
-            if let Some(other) = replay.uses.get(&id) {
-                used.expires = used.expires.max(other.expires);
+            if let Some(other) = replay.uses.get(id) {
+                used.place = used.place.max(other.place);
                 used.offset = used.offset.max(other.offset);
                 used.until_exp |= other.until_exp;
                 used.v4 = used.v4.or(other.v4);
                 used.v6 = used.v6.or(other.v6);
             }
-            replay.set(Arc::new(id), Some(used));
+            replay.set(Arc::new(id.clone()), Some(used));
         }
         replay
     }
@@ -183,9 +208,16 @@ impl Replay {
         let offset = ClockOffset::of(now);
         let id = Arc::new(token.id().clone());
         let before = self.uses.get(&id).copied();
-        let fresh = Use { expires: token.expires(), offset, until_exp: false, v4: None, v6: None };
+        let place = match before {
+            Some(Use { place, .. }) => TokenPlace { expires: place.expires.max(token.expires()), ..place },
+            None => {
+                self.next_number += 1;
+                TokenPlace { expires: token.expires(), number: self.next_number - 1 }
+            }
+        };
+        let fresh = Use { place, offset, until_exp: false, v4: None, v6: None };
         let mut used = before.filter(|used| used.until_exp || has_lease).unwrap_or(fresh);
-        used.expires = before.map_or(used.expires, |before| before.expires).max(token.expires());
+        used.place = place;
         used.offset = used.offset.max(offset);
         used.until_exp |= match (mode, form) {
             (ReplayMode::Once, _) | (_, Form::Bare) => true,
@@ -202,9 +234,9 @@ impl Replay {
     }
 
     /// Takes a claim back that came to nothing, unless there was another since.
-    pub(super) fn undo(&mut self, claimed: Claimed) {
+    pub(super) fn undo(&mut self, claimed: &Claimed) {
         if self.uses.get(&claimed.id) == Some(&claimed.after) {
-            self.set(claimed.id, claimed.before);
+            self.set(Arc::clone(&claimed.id), claimed.before);
         }
     }
 
@@ -217,23 +249,42 @@ impl Replay {
         }
     }
 
+    /// Where the store keeps what it knows of a token.
+    pub(super) fn place(&self, id: &TokenId) -> Option<TokenPlace> {
+        self.uses.get(id).map(|used| used.place)
+    }
+
+    /// What the store has to know of a token that it kept at `place`.
+    pub(super) fn record(
+        &self,
+        id: &TokenId,
+        place: TokenPlace,
+        token: Option<Arc<KeptToken>>,
+        leases: Vec<StoredLease>,
+    ) -> ClaimRecord {
+        match self.uses.get(id) {
+            Some(used) => {
+                let left = (used.place != place).then_some(place);
+                ClaimRecord::Token(TokenRecord { left, ..used.record(id, token, leases) })
+            }
+            None => ClaimRecord::TokenOver(place),
+        }
+    }
+
     fn set(&mut self, id: Arc<TokenId>, used: Option<Use>) {
         if let Some(old) = self.uses.remove(&id) {
-            self.by_expiry.remove(&(old.expires, Arc::clone(&id)));
+            self.by_expiry.remove(&old.place);
         }
         if let Some(used) = used {
-            self.by_expiry.insert((used.expires, Arc::clone(&id)));
+            self.by_expiry.insert(used.place, Arc::clone(&id));
             self.uses.insert(id, used);
         }
     }
 
     fn forget_expired(&mut self, now: UnixTime) {
-        while let Some((expires, id)) = self.by_expiry.pop_first() {
-            if expires > now {
-                self.by_expiry.insert((expires, id));
-                break;
-            }
-            self.forgotten = self.forgotten.max(expires);
+        while let Some(first) = self.by_expiry.first_entry().filter(|first| first.key().expires <= now) {
+            let (place, id) = first.remove_entry();
+            self.forgotten = self.forgotten.max(place.expires);
             self.uses.remove(&id);
         }
     }

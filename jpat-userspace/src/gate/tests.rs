@@ -28,7 +28,7 @@ use crate::{
         Form,
         sealed::{self as codec, ReplyTicket, Verb},
     },
-    store::replay::NONCE_RETENTION,
+    store::replay::{ClaimRecord, NONCE_RETENTION},
     token::VerifiedToken,
     verify::{self, Allowed, Opening, Outcome, Sealed},
 };
@@ -326,20 +326,15 @@ impl Disk {
             self.has_failed = true;
             return false;
         }
-        let Recovered { nonces, uses, tokens, leases, .. } = &mut self.known;
+        let Recovered { nonces, tokens, .. } = &mut self.known;
         for record in records {
             match record {
                 ClaimRecord::Nonce(used) => nonces.push(*used),
-                ClaimRecord::Use(used) => {
-                    uses.retain(|old| (&old.id, old.expires) != (&used.id, used.expires));
-                    uses.push(used.clone());
+                ClaimRecord::Token(token) => {
+                    tokens.retain(|old| old.place != token.place && Some(old.place) != token.left);
+                    tokens.push(TokenRecord { left: None, ..token.clone() });
                 }
-                ClaimRecord::Token(token) => tokens.push(Arc::clone(token)),
-                ClaimRecord::Lease(lease) => {
-                    leases.retain(|old| old.id != lease.id);
-                    leases.push(lease.clone());
-                }
-                ClaimRecord::LeaseOver(id) => leases.retain(|old| old.id != *id),
+                ClaimRecord::TokenOver(place) => tokens.retain(|old| old.place != *place),
             }
         }
         true
@@ -353,10 +348,9 @@ impl Disk {
         for used in known.nonces.extract_if(.., |used| used.time.after(NONCE_RETENTION) <= now.unix) {
             known.forgotten_knock = known.forgotten_knock.max(used.time);
         }
-        for used in known.uses.extract_if(.., |used| used.expires <= now.unix) {
-            known.forgotten_token = known.forgotten_token.max(used.expires);
+        for token in known.tokens.extract_if(.., |token| token.place.expires <= now.unix) {
+            known.forgotten_token = known.forgotten_token.max(token.place.expires);
         }
-        known.leases.retain(|lease| lease.end > now.boot);
     }
 }
 

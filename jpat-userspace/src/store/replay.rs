@@ -8,6 +8,7 @@
 //! empty memory, unless the host crashed in between: then it is set aside, and nothing dated before this start is
 //! accepted ([`Recovered::floor`]).
 
+mod codec;
 mod error;
 mod record;
 mod tables;
@@ -17,7 +18,6 @@ mod tests;
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    sync::Arc,
     time::Duration,
 };
 
@@ -26,12 +26,9 @@ use serde::{Deserialize, Serialize};
 use self::tables::Tables;
 pub use self::{
     error::ReplayStoreError,
-    record::{ClaimRecord, LeaseId, NonceUse, StoredLease, TokenUse},
+    record::{ClaimRecord, NonceUse, StoredLease, TokenPlace, TokenRecord},
 };
-use crate::{
-    clock::{BootTime, Now, UnixTime},
-    token::VerifiedToken,
-};
+use crate::clock::{BootTime, Now, UnixTime};
 
 /// How long after its date a nonce is remembered: as long as the filter lets a knock of that date in, and a margin for a
 /// filter that has not heard of a clock step yet.
@@ -44,7 +41,7 @@ const COMPLETE: &str = "replay.complete";
 const RETRY: Duration = Duration::from_secs(1);
 
 /// Layout of the records.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// The replay store in `STATE/replay` and `STATE/replay.json`. One process has it open; the lock on the state directory
 /// sees to that.
@@ -86,12 +83,8 @@ pub struct Recovered {
     pub forgotten_token: UnixTime,
     /// Nonces.
     pub nonces: Vec<NonceUse>,
-    /// Uses of tokens.
-    pub uses: Vec<TokenUse>,
-    /// Tokens that had leases.
-    pub tokens: Vec<Arc<VerifiedToken>>,
-    /// Leases; none of an earlier boot.
-    pub leases: Vec<StoredLease>,
+    /// Uses of tokens, with their leases of this boot.
+    pub tokens: Vec<TokenRecord>,
     /// What to tell whoever runs this host.
     pub note: Option<String>,
 }
@@ -192,9 +185,7 @@ impl ReplayStore {
             write_header(&header_path, boot_id, &recovered)?;
         }
         if has_crashed {
-            // Ends are moments of a boot.
-            recovered.leases.clear();
-            tables.clear_leases()?;
+            tables.clear_leases(&mut recovered.tokens)?;
         }
         Ok((Self::of(&path, &complete, tables), recovered))
     }

@@ -118,8 +118,9 @@ impl History {
             Step::Crash { lost } => {
                 let known = &mut self.host.disk.known;
                 known.nonces.truncate(known.nonces.len().saturating_sub(lost));
-                known.uses.truncate(known.uses.len().saturating_sub(lost));
-                known.leases.clear();
+                known.tokens.truncate(known.tokens.len().saturating_sub(lost));
+                known.tokens.retain(|token| token.until_exp);
+                known.tokens.iter_mut().for_each(|token| token.leases.clear());
                 (known.origin, known.is_first) = (BootTime(0), false);
                 self.forget();
                 self.host.map.clear();

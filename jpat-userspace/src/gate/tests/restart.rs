@@ -137,7 +137,7 @@ fn p3_an_adopted_lease_ends_no_later_than_the_map_says_or_its_exp() {
     host.restart_with_store();
     host.tick();
     assert_eq!(host.open(HERE, &web(0)), 100, "the clock went forward while nobody looked");
-    for lease in &mut host.disk.known.leases {
+    for lease in host.disk.known.tokens.iter_mut().flat_map(|token| &mut token.leases) {
         lease.end.0 += 1_000 * SECOND;
     }
     host.restart_with_store();

@@ -4,27 +4,21 @@ use std::{
 };
 
 use jpat_common::{addr::Addr, grant::ServiceId};
-use serde::{Deserialize, Serialize};
 
 use crate::{
     clock::{BootTime, UnixTime},
-    token::{TokenId, VerifiedToken},
+    token::{KeptToken, TokenId},
 };
 
 /// One thing to remember.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum ClaimRecord {
     /// A nonce was used.
     Nonce(NonceUse),
-    /// A token was used, for the first time or from another address than before.
-    Use(TokenUse),
-    /// A token got its first lease. What an expression sees of it is kept, without the signature, so that it is worth
-    /// nothing to a thief.
-    Token(Arc<VerifiedToken>),
-    /// A lease began, or ends at another time than before.
-    Lease(StoredLease),
-    /// A lease is over before its time.
-    LeaseOver(LeaseId),
+    /// What is known of a token from now on.
+    Token(TokenRecord),
+    /// Nothing binds a token any more.
+    TokenOver(TokenPlace),
 }
 
 /// A sealed knock that was seen.
@@ -38,14 +32,25 @@ pub struct NonceUse {
     pub group: u32,
 }
 
-/// How a token was used.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TokenUse {
+/// Where what is known of a token is kept. Numbers are given in the order in which tokens are first used, so that the latest
+/// lie together.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct TokenPlace {
+    /// Its `exp`, after which it is forgotten.
+    pub expires: UnixTime,
+    /// Different for each token.
+    pub number: u64,
+}
+
+/// How a token was used, and whose leases it has.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TokenRecord {
+    /// Where it is kept.
+    pub place: TokenPlace,
+    /// Where it was kept until now, if elsewhere.
+    pub left: Option<TokenPlace>,
     /// Which.
     pub id: TokenId,
-    /// Its `exp`.
-    pub expires: UnixTime,
     /// Nanoseconds from boot time to wall-clock time when `exp` was read, at most.
     pub offset_ns: i128,
     /// Whether what it bound is bound until `exp`: it came bare, or it may be used once.
@@ -54,30 +59,19 @@ pub struct TokenUse {
     pub v4: Option<Ipv4Addr>,
     /// IPv6 address that it belongs to.
     pub v6: Option<Ipv6Addr>,
+    /// Set while it has leases.
+    pub token: Option<Arc<KeptToken>>,
+    /// Its leases.
+    pub leases: Vec<StoredLease>,
 }
 
-/// Which lease: one for each grant key, principal and token.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct LeaseId {
+/// A lease of a token: there is one for each grant key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct StoredLease {
     /// First address of the granted prefix.
     pub prefix: Addr,
     /// The data path's number of the service.
     pub service: ServiceId,
-    /// Configured name of the issuer.
-    pub issuer: String,
-    /// Subject.
-    pub subject: String,
-    /// Token.
-    pub token: TokenId,
-}
-
-/// A lease of a token.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct StoredLease {
-    /// Which.
-    pub id: LeaseId,
     /// Its end, in this boot.
     pub end: BootTime,
     /// Address that knocked.

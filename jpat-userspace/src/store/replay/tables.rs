@@ -5,17 +5,15 @@ use std::{
     fs::{self, DirBuilder, Permissions},
     os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch as WriteBatch, PersistMode};
-use serde::de::DeserializeOwned;
 
-use super::{ClaimRecord, LeaseId, NONCE_RETENTION, NonceUse, Recovered, ReplayStoreError};
-use crate::{
-    clock::{Now, UnixTime},
-    token::TokenId,
+use super::{
+    ClaimRecord, NONCE_RETENTION, Recovered, ReplayStoreError, TokenRecord,
+    codec::{self, token_key},
 };
+use crate::clock::{Now, UnixTime};
 
 /// Rows removed at a time.
 const AT_ONCE: usize = 4_096;
@@ -31,14 +29,10 @@ const FORGOTTEN_TOKEN: &[u8] = b"forgotten_token";
 pub(super) struct Tables {
     path: PathBuf,
     database: Database,
-    /// Date and nonce; budget.
+    /// Those that were stored together: the latest of their dates and a nonce; all of them.
     nonces: Keyspace,
-    /// `exp` and digest of the id.
-    uses: Keyspace,
-    /// `exp` and digest of the id, of those that have leases.
+    /// [`TokenPlace`]; [`TokenRecord`].
     tokens: Keyspace,
-    /// Digest of the [`LeaseId`].
-    leases: Keyspace,
     /// By name.
     marks: Keyspace,
 }
@@ -86,9 +80,7 @@ impl Tables {
         Ok(Self {
             path: path.to_owned(),
             nonces: table("nonces")?,
-            uses: table("uses")?,
             tokens: table("tokens")?,
-            leases: table("leases")?,
             marks: table("marks")?,
             database,
         })
@@ -102,17 +94,14 @@ impl Tables {
             ..Recovered::default()
         };
         for row in self.nonces.iter() {
-            let (key, value) = row.into_inner().map_err(self.error())?;
-            recovered.nonces.push(read_nonce(&key, &value).ok_or_else(|| self.damaged("a nonce"))?);
-        }
-        for row in self.uses.iter() {
-            recovered.uses.push(self.json(&row.value().map_err(self.error())?)?);
+            let row = row.value().map_err(self.error())?;
+            recovered.nonces.extend(codec::read_nonces(&row).ok_or_else(|| self.damaged("a nonce"))?);
         }
         for row in self.tokens.iter() {
-            recovered.tokens.push(Arc::new(self.json(&row.value().map_err(self.error())?)?));
-        }
-        for row in self.leases.iter() {
-            recovered.leases.push(self.json(&row.value().map_err(self.error())?)?);
+            let (key, row) = row.into_inner().map_err(self.error())?;
+            let read = codec::read_token(&key, &row);
+            let read = read.map_err(|error| ReplayStoreError::Damaged(self.path.clone(), error.to_string()));
+            recovered.tokens.push(read?);
         }
         Ok(recovered)
     }
@@ -121,28 +110,26 @@ impl Tables {
         &self,
         records: impl IntoIterator<Item = &'r ClaimRecord>,
     ) -> Result<(), ReplayStoreError> {
-        let mut batch = self.batch(8);
+        let (mut batch, mut nonces) = (self.batch(8), Vec::new());
         for record in records {
             match record {
-                ClaimRecord::Nonce(used) => batch.insert(&self.nonces, nonce_key(used), used.group.to_be_bytes()),
-                ClaimRecord::Use(used) => {
-                    batch.insert(&self.uses, self.token_key(used.expires, &used.id)?, self.text(used)?)
+                ClaimRecord::Nonce(used) => nonces.push(*used),
+                ClaimRecord::Token(record) => {
+                    if let Some(left) = record.left {
+                        batch.remove(&self.tokens, token_key(left));
+                    }
+                    batch.insert(&self.tokens, token_key(record.place), self.row(record)?);
                 }
-                ClaimRecord::Token(token) => {
-                    batch.insert(
-                        &self.tokens,
-                        self.token_key(token.expires(), token.id())?,
-                        self.text(token.as_ref())?,
-                    );
-                }
-                ClaimRecord::Lease(lease) => batch.insert(&self.leases, self.lease_key(&lease.id)?, self.text(lease)?),
-                ClaimRecord::LeaseOver(id) => batch.remove(&self.leases, self.lease_key(id)?),
+                ClaimRecord::TokenOver(place) => batch.remove(&self.tokens, token_key(*place)),
             }
+        }
+        if let Some((key, row)) = codec::nonces(&nonces) {
+            batch.insert(&self.nonces, key, row);
         }
         batch.commit().map_err(self.error())
     }
 
-    /// Leases are taken away one by one, as they end.
+    /// Leases that have ended go with their token.
     pub(super) fn forget(&self, now: Now) -> Result<(), ReplayStoreError> {
         let mut batch = self.batch(AT_ONCE);
         let (mut knock, mut token) = (self.mark(FORGOTTEN_KNOCK)?, self.mark(FORGOTTEN_TOKEN)?);
@@ -155,20 +142,13 @@ impl Tables {
             knock = knock.max(date);
             batch.remove(&self.nonces, key);
         }
-        for row in self.uses.iter().take(AT_ONCE) {
+        for row in self.tokens.iter().take(AT_ONCE) {
             let key = row.key().map_err(self.error())?;
             let date = self.date(&key)?;
             if date > now.unix {
                 break;
             }
             token = token.max(date);
-            batch.remove(&self.uses, key);
-        }
-        for row in self.tokens.iter().take(AT_ONCE) {
-            let key = row.key().map_err(self.error())?;
-            if self.date(&key)? > now.unix {
-                break;
-            }
             batch.remove(&self.tokens, key);
         }
         if batch.is_empty() {
@@ -179,11 +159,18 @@ impl Tables {
         batch.commit().map_err(self.error())
     }
 
-    pub(super) fn clear_leases(&self) -> Result<(), ReplayStoreError> {
+    /// Ends of leases are moments of a boot: those of an earlier one mean nothing.
+    pub(super) fn clear_leases(&self, tokens: &mut Vec<TokenRecord>) -> Result<(), ReplayStoreError> {
         let mut batch = self.batch(0);
-        for row in self.leases.iter() {
-            batch.remove(&self.leases, row.key().map_err(self.error())?);
+        for record in tokens.iter_mut().filter(|record| !record.leases.is_empty()) {
+            record.leases.clear();
+            record.token = None;
+            match record.until_exp {
+                true => batch.insert(&self.tokens, token_key(record.place), self.row(record)?),
+                false => batch.remove(&self.tokens, token_key(record.place)),
+            }
         }
+        tokens.retain(|record| record.until_exp);
         batch.commit().map_err(self.error())
     }
 
@@ -200,23 +187,11 @@ impl Tables {
     }
 
     fn date(&self, key: &[u8]) -> Result<UnixTime, ReplayStoreError> {
-        read_date(key).ok_or_else(|| self.damaged("a date"))
+        codec::read_date(key).ok_or_else(|| self.damaged("a date"))
     }
 
-    fn json<T: DeserializeOwned>(&self, text: &[u8]) -> Result<T, ReplayStoreError> {
-        serde_json::from_slice(text).map_err(|error| ReplayStoreError::Damaged(self.path.clone(), error.to_string()))
-    }
-
-    fn text(&self, value: &impl serde::Serialize) -> Result<Vec<u8>, ReplayStoreError> {
-        serde_json::to_vec(value).map_err(|error| ReplayStoreError::io(&self.path, error.into()))
-    }
-
-    fn token_key(&self, expires: UnixTime, id: &TokenId) -> Result<Vec<u8>, ReplayStoreError> {
-        Ok([&expires.0.to_be_bytes()[..], digest(&self.text(id)?).as_ref()].concat())
-    }
-
-    fn lease_key(&self, id: &LeaseId) -> Result<Vec<u8>, ReplayStoreError> {
-        Ok(digest(&self.text(id)?).as_ref().to_vec())
+    fn row(&self, record: &TokenRecord) -> Result<Vec<u8>, ReplayStoreError> {
+        codec::token(record).map_err(|error| ReplayStoreError::io(&self.path, std::io::Error::other(error)))
     }
 
     fn error(&self) -> impl Fn(fjall::Error) -> ReplayStoreError {
@@ -226,21 +201,4 @@ impl Tables {
     fn damaged(&self, what: &str) -> ReplayStoreError {
         ReplayStoreError::Damaged(self.path.clone(), format!("{what} has not its length"))
     }
-}
-
-fn nonce_key(used: &NonceUse) -> Vec<u8> {
-    [&used.time.0.to_be_bytes()[..], &used.nonce].concat()
-}
-
-fn read_nonce(key: &[u8], value: &[u8]) -> Option<NonceUse> {
-    let nonce = key.get(8..)?.try_into().ok()?;
-    Some(NonceUse { nonce, time: read_date(key)?, group: u32::from_be_bytes(value.try_into().ok()?) })
-}
-
-fn read_date(key: &[u8]) -> Option<UnixTime> {
-    key.first_chunk().map(|date| UnixTime(u64::from_be_bytes(*date)))
-}
-
-fn digest(text: &[u8]) -> aws_lc_rs::digest::Digest {
-    aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text)
 }

@@ -1,9 +1,9 @@
-use std::{net::Ipv4Addr, process::Command};
+use std::{net::Ipv4Addr, process::Command, sync::Arc};
 
 use serde_json::json;
 
 use super::*;
-use crate::token::{TokenId, VerifiedToken};
+use crate::token::{KeptToken, VerifiedToken};
 
 const SECOND: u64 = 1_000_000_000;
 const BOOT: &str = "11111111-1111-1111-1111-111111111111";
@@ -14,43 +14,41 @@ fn p6_claims_are_there_after_the_process_was_killed() {
     let dir = tempfile::tempdir().unwrap();
     let (mut store, recovered) = ReplayStore::open(dir.path(), BOOT, true, now(1_000)).unwrap();
     assert_eq!(recovered, Recovered::first(now(1_000)));
-    let (nonce, used, token, lease) = (nonce(1, 1_001), token_use("a", 1_600), token("a"), lease("a", 30));
-    let records = [
-        ClaimRecord::Nonce(nonce),
-        ClaimRecord::Use(used.clone()),
-        ClaimRecord::Token(Arc::clone(&token)),
-        ClaimRecord::Lease(lease.clone()),
-    ];
+    let (nonce, token) = (nonce(1, 1_001), record(1, 1_600, vec![lease(30), lease(40)]));
+    let records = [ClaimRecord::Nonce(nonce), ClaimRecord::Token(token.clone())];
     store.append(&records, now(1_001)).unwrap();
     // What another process reads of the files now is what a kill leaves behind: nothing else is with the kernel.
     let killed = copy(dir.path());
     let (_store, recovered) = ReplayStore::open(killed.path(), BOOT, true, now(1_010)).unwrap();
-    let expected = Recovered {
-        nonces: vec![nonce],
-        uses: vec![used],
-        tokens: vec![token],
-        leases: vec![lease],
-        ..Recovered::first(now(1_000))
-    };
-    assert_eq!(recovered, expected);
+    assert_eq!(
+        recovered,
+        Recovered { nonces: vec![nonce], tokens: vec![token], ..Recovered::first(now(1_000)) }
+    );
 }
 
 #[test]
 fn p6_a_later_use_of_a_token_takes_the_place_of_the_first_and_what_is_over_is_gone() {
     let dir = tempfile::tempdir().unwrap();
     let (mut store, _) = ReplayStore::open(dir.path(), BOOT, true, now(1_000)).unwrap();
-    let (first, lease) = (token_use("a", 1_600), lease("a", 30));
-    let second = TokenUse { v6: Some("2001:db8::1".parse().unwrap()), ..first.clone() };
-    for records in [
-        vec![ClaimRecord::Use(first), ClaimRecord::Lease(lease.clone())],
-        vec![ClaimRecord::Use(second.clone()), ClaimRecord::LeaseOver(lease.id)],
-        vec![],
+    let first = record(1, 1_600, vec![lease(30)]);
+    let second = TokenRecord { v6: Some("2001:db8::1".parse().unwrap()), leases: vec![], token: None, ..first.clone() };
+    let place = TokenPlace { expires: unix(1_700), ..first.place };
+    let third = TokenRecord { place, left: Some(first.place), ..second.clone() };
+    let over = record(2, 1_600, vec![lease(30)]);
+    for (records, expected) in [
+        (vec![first.clone(), over.clone()], vec![first, over.clone()]),
+        (vec![second.clone()], vec![second, over.clone()]),
+        (vec![third.clone()], vec![over.clone(), TokenRecord { left: None, ..third.clone() }]),
+        (vec![], vec![over.clone(), TokenRecord { left: None, ..third.clone() }]),
     ] {
+        let records: Vec<_> = records.into_iter().map(ClaimRecord::Token).collect();
         store.append(&records, now(1_001)).unwrap();
+        assert_eq!(store.tables.as_ref().unwrap().recover().unwrap().tokens, expected);
     }
+    store.append(&[ClaimRecord::TokenOver(over.place)], now(1_001)).unwrap();
     drop(store);
     let (_store, recovered) = ReplayStore::open(dir.path(), BOOT, true, now(1_010)).unwrap();
-    assert_eq!((recovered.uses, recovered.leases), (vec![second], vec![]));
+    assert_eq!(recovered.tokens, [TokenRecord { left: None, ..third }]);
 }
 
 #[test]
@@ -60,18 +58,22 @@ fn p6_what_is_forgotten_leaves_a_mark() {
     let records = [
         ClaimRecord::Nonce(nonce(1, 1_000)),
         ClaimRecord::Nonce(nonce(2, 1_001)),
-        ClaimRecord::Use(token_use("a", 1_310)),
-        ClaimRecord::Use(token_use("b", 1_311)),
+        ClaimRecord::Token(record(1, 1_310, vec![])),
+        ClaimRecord::Token(record(2, 1_311, vec![])),
     ];
-    store.append(&records, now(1_001)).unwrap();
+    for record in &records {
+        store.append([record], now(1_001)).unwrap();
+    }
+    // Nonces that were stored together are forgotten together, when all of them may be.
+    store.append(&[nonce(3, 999), nonce(4, 1_001)].map(ClaimRecord::Nonce), now(1_001)).unwrap();
     store.compact(now(1_309)).unwrap();
-    assert_eq!(store.tables.as_ref().unwrap().recover().unwrap().nonces.len(), 2, "not yet");
+    assert_eq!(store.tables.as_ref().unwrap().recover().unwrap().nonces.len(), 4, "not yet");
     store.compact(now(1_310)).unwrap();
     store.compact(now(1_310)).unwrap();
     drop(store);
     let (_store, recovered) = ReplayStore::open(dir.path(), BOOT, true, now(1_310)).unwrap();
-    assert_eq!(recovered.nonces, [nonce(2, 1_001)]);
-    assert_eq!(recovered.uses, [token_use("b", 1_311)]);
+    assert_eq!(recovered.nonces, [nonce(2, 1_001), nonce(3, 999), nonce(4, 1_001)]);
+    assert_eq!(recovered.tokens, [record(2, 1_311, vec![])]);
     assert_eq!((recovered.forgotten_knock, recovered.forgotten_token), (unix(1_000), unix(1_310)));
 }
 
@@ -79,12 +81,14 @@ fn p6_what_is_forgotten_leaves_a_mark() {
 fn p6_after_another_boot_nothing_from_before_it_counts_and_no_lease_is_left() {
     let dir = tempfile::tempdir().unwrap();
     let (mut store, _) = ReplayStore::open(dir.path(), BOOT, true, now(1_000)).unwrap();
-    store.append(&[ClaimRecord::Use(token_use("a", 9_000)), ClaimRecord::Lease(lease("a", 30))], now(1_001)).unwrap();
+    let (kept, freed) = (record(1, 9_000, vec![lease(30)]), record(2, 9_000, vec![lease(30)]));
+    let freed = TokenRecord { until_exp: false, ..freed };
+    store.append(&[ClaimRecord::Token(kept), ClaimRecord::Token(freed)], now(1_001)).unwrap();
     drop(store);
     for _ in 0..2 {
         let (_store, recovered) = ReplayStore::open(dir.path(), NEXT_BOOT, true, now(2_000)).unwrap();
         assert_eq!((recovered.floor, recovered.origin), (unix(1_000), BootTime(0)));
-        assert_eq!((recovered.uses, recovered.leases, recovered.note), (vec![token_use("a", 9_000)], vec![], None));
+        assert_eq!((recovered.tokens, recovered.note), (vec![record(1, 9_000, vec![])], None));
     }
 }
 
@@ -156,8 +160,8 @@ fn p6_a_foreign_header_is_an_error_with_a_remedy() {
     for (text, expected) in [
         ("{", "is damaged"),
         ("{}", "names no version"),
-        (r#"{"version":2}"#, "is of version 2"),
-        (r#"{"version":1}"#, "is damaged"),
+        (r#"{"version":1}"#, "is of version 1"),
+        (r#"{"version":2}"#, "is damaged"),
     ] {
         let dir = filled();
         fs::write(dir.path().join("replay.json"), text).unwrap();
@@ -217,26 +221,31 @@ fn nonce(number: u16, secs: u64) -> NonceUse {
     NonceUse { nonce, time: unix(secs), group: 7 }
 }
 
-fn token_use(jti: &str, exp: u64) -> TokenUse {
-    TokenUse {
-        id: TokenId::Jti("corp".to_owned(), jti.to_owned()),
-        expires: unix(exp),
+/// Of a token with leases its claims are known too.
+fn record(number: u64, exp: u64, leases: Vec<StoredLease>) -> TokenRecord {
+    let claims = json!({ "sub": "alice", "jti": number.to_string(), "exp": exp, "x": [1.5, null] });
+    let token = VerifiedToken::for_tests("corp", claims);
+    TokenRecord {
+        place: TokenPlace { expires: unix(exp), number },
+        left: None,
+        id: token.id().clone(),
         offset_ns: -5,
         until_exp: true,
         v4: Some(Ipv4Addr::new(192, 0, 2, 7)),
         v6: None,
+        token: (!leases.is_empty()).then(|| Arc::new(KeptToken::of(&token))),
+        leases,
     }
 }
 
-fn lease(jti: &str, end: u64) -> StoredLease {
-    let (issuer, subject) = ("corp".to_owned(), "alice".to_owned());
-    let id = LeaseId { prefix: [3; 16], service: 2, issuer, subject, token: token(jti).id().clone() };
-    StoredLease { id, end: BootTime(end * SECOND), source: "192.0.2.7".parse().unwrap(), sealed: true }
-}
-
-fn token(jti: &str) -> Arc<VerifiedToken> {
-    let claims = json!({ "sub": "alice", "jti": jti, "exp": 1_600, "x": [1.5, null] });
-    Arc::new(VerifiedToken::for_tests("corp", claims))
+fn lease(end: u64) -> StoredLease {
+    StoredLease {
+        prefix: [3; 16],
+        service: end as u32,
+        end: BootTime(end * SECOND),
+        source: "192.0.2.7".parse().unwrap(),
+        sealed: true,
+    }
 }
 
 #[test]
