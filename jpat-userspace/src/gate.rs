@@ -11,6 +11,7 @@ mod claim;
 mod clock_offset;
 mod command;
 mod grants;
+mod holders;
 mod flows;
 mod lease;
 mod nonces;

@@ -3,16 +3,13 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     net::IpAddr,
-    sync::Arc,
 };
 
-use jpat_common::{
-    addr::Addr,
-    grant::{GrantKey, GrantValue},
-};
+use jpat_common::grant::{GrantKey, GrantValue};
 
 use super::{
     clock_offset::ClockOffset,
+    holders::Holders,
     lease::{Holder, Lease},
 };
 use crate::{
@@ -40,13 +37,9 @@ pub(super) struct Grants {
     generation: u32,
     leases: BTreeMap<LeaseId, Lease>,
     next_id: LeaseId,
-    by_holder: BTreeMap<(GrantKey, Arc<Holder>), LeaseId>,
     by_end: BTreeSet<(BootTime, LeaseId)>,
     by_key: BTreeSet<(GrantKey, BootTime, LeaseId)>,
-    by_token: HashMap<TokenId, BTreeSet<LeaseId>>,
-    by_principal: HashMap<Principal, BTreeSet<LeaseId>>,
-    /// Leases of each principal, counted by source prefix.
-    sources: HashMap<Principal, BTreeMap<Addr, usize>>,
+    holders: Holders,
     /// What the map holds.
     written: HashMap<GrantKey, BootTime>,
     /// No lease ends later than its `exp` read under this offset.
@@ -59,12 +52,9 @@ impl Grants {
             generation,
             leases: BTreeMap::new(),
             next_id: 0,
-            by_holder: BTreeMap::new(),
             by_end: BTreeSet::new(),
             by_key: BTreeSet::new(),
-            by_token: HashMap::new(),
-            by_principal: HashMap::new(),
-            sources: HashMap::new(),
+            holders: Holders::default(),
             written: HashMap::new(),
             read_under: ClockOffset::MAX,
         }
@@ -103,10 +93,7 @@ impl Grants {
     ) -> Result<(), Refusal> {
         match holder {
             Holder::Token(principal, _) => {
-                let held = self.sources.get(principal);
-                let is_new = |source: &&Addr| held.is_none_or(|held| !held.contains_key(*source));
-                let new: BTreeSet<_> = keys.iter().map(GrantKey::source).filter(is_new).collect();
-                if !new.is_empty() && held.map_or(0, BTreeMap::len) + new.len() > sources_per_principal {
+                if !self.holders.has_room(principal, keys.iter().map(GrantKey::source), sources_per_principal) {
                     return Err(Refusal::TooManySources);
                 }
             }
@@ -122,8 +109,7 @@ impl Grants {
     /// Adds a lease. One of the same key and holder is renewed: it never ends earlier than before.
     /// Returns the lease as it stands and whether it was renewed.
     pub(super) fn put(&mut self, mut lease: Lease, now: Now) -> (Lease, bool) {
-        let held = self.by_holder.get(&(lease.key, Arc::clone(&lease.holder))).copied();
-        let old = held.and_then(|id| self.remove(id));
+        let old = self.held(&lease).and_then(|id| self.remove(id));
         if let Some(old) = &old {
             lease.end = lease.end.max(old.end);
         }
@@ -134,64 +120,36 @@ impl Grants {
         (lease, old.is_some())
     }
 
+    /// The lease of the same key and holder.
+    fn held(&self, lease: &Lease) -> Option<LeaseId> {
+        let is_same = |other: &&Lease| other.key == lease.key && other.holder == lease.holder;
+        match lease.token_id() {
+            Some(token) => self.of_token(token).find(|(_, other)| is_same(other)).map(|(id, _)| id),
+            None => self.leases_of(lease.key).into_iter().find(|id| self.leases.get(id).as_ref().is_some_and(is_same)),
+        }
+    }
+
     fn insert(&mut self, lease: Lease) {
         let id = self.next_id;
         self.next_id += 1;
-        self.by_holder.insert((lease.key, Arc::clone(&lease.holder)), id);
         self.by_end.insert((lease.end, id));
         self.by_key.insert((lease.key, lease.end, id));
-        if let Holder::Token(_, token) = &*lease.holder {
-            self.by_token.entry(token.clone()).or_default().insert(id);
-        }
-        if let Some(principal) = principal(&lease) {
-            self.by_principal.entry(principal.clone()).or_default().insert(id);
-            *self.sources.entry(principal.clone()).or_default().entry(*lease.key.source()).or_default() += 1;
-        }
+        self.holders.add(id, &lease);
         self.leases.insert(id, lease);
     }
 
     /// Takes a lease away. The map still holds its grant until [`Self::write_back`].
     pub(super) fn remove(&mut self, id: LeaseId) -> Option<Lease> {
         let lease = self.leases.remove(&id)?;
-        self.by_holder.remove(&(lease.key, Arc::clone(&lease.holder)));
         self.by_end.remove(&(lease.end, id));
         self.by_key.remove(&(lease.key, lease.end, id));
-        if let Holder::Token(_, token) = &*lease.holder
-            && let Some(held) = self.by_token.get_mut(token)
-        {
-            held.remove(&id);
-            if held.is_empty() {
-                self.by_token.remove(token);
-            }
-        }
-        if let Some(principal) = principal(&lease)
-            && let Some(held) = self.by_principal.get_mut(principal)
-        {
-            held.remove(&id);
-            if held.is_empty() {
-                self.by_principal.remove(principal);
-            }
-        }
-        if let Some(principal) = principal(&lease)
-            && let Some(held) = self.sources.get_mut(principal)
-        {
-            if let Some(count) = held.get_mut(lease.key.source()) {
-                *count -= 1;
-                if *count == 0 {
-                    held.remove(lease.key.source());
-                }
-            }
-            if held.is_empty() {
-                self.sources.remove(principal);
-            }
-        }
+        self.holders.remove(id, &lease);
         Some(lease)
     }
 
     /// The leases of a token.
     pub(super) fn of_token(&self, token: &TokenId) -> impl Iterator<Item = (LeaseId, &Lease)> {
-        let ids = self.by_token.get(token).into_iter().flatten();
-        ids.filter_map(|id| Some((*id, self.leases.get(id)?)))
+        self.holders.of_token(token).iter().filter_map(|id| Some((*id, self.leases.get(id)?)))
     }
 
     /// The leases of a principal that knocks from `source` began.
@@ -200,8 +158,8 @@ impl Grants {
         principal: &Principal,
         source: IpAddr,
     ) -> impl Iterator<Item = (LeaseId, &Lease)> {
-        let ids = self.by_principal.get(principal).into_iter().flatten();
-        ids.filter_map(|id| Some((*id, self.leases.get(id)?))).filter(move |(_, lease)| lease.source == source)
+        let leases = self.holders.of_principal(principal).iter().filter_map(|id| Some((*id, self.leases.get(id)?)));
+        leases.filter(move |(_, lease)| lease.source == source)
     }
 
     /// Leases that have ended.
@@ -284,12 +242,5 @@ impl Grants {
 
     fn range(&self, key: GrantKey) -> impl DoubleEndedIterator<Item = &(GrantKey, BootTime, LeaseId)> {
         self.by_key.range((key, BootTime(0), 0)..=(key, BootTime(u64::MAX), LeaseId::MAX))
-    }
-}
-
-fn principal(lease: &Lease) -> Option<&Principal> {
-    match &*lease.holder {
-        Holder::Token(principal, _) => Some(principal),
-        Holder::Admin(_) | Holder::Adopted => None,
     }
 }

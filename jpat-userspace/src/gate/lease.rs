@@ -19,7 +19,7 @@ use crate::{
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) enum Holder {
     /// A principal with one of its tokens.
-    Token(Principal, TokenId),
+    Token(Arc<Principal>, Arc<TokenId>),
     /// Somebody on this host.
     Admin(String),
     /// Unknown: the entry was in the map when the controller started.
@@ -28,7 +28,7 @@ pub(super) enum Holder {
 
 impl Holder {
     pub(super) fn of(token: &VerifiedToken) -> Self {
-        Self::Token(token.principal().clone(), token.id().clone())
+        Self::Token(Arc::new(token.principal().clone()), Arc::new(token.id().clone()))
     }
 
     pub(super) fn name(&self) -> String {

@@ -272,12 +272,15 @@ impl Replay {
     }
 
     fn set(&mut self, id: Arc<TokenId>, used: Option<Use>) {
-        if let Some(old) = self.uses.remove(&id) {
+        let old = match used {
+            Some(used) => {
+                self.by_expiry.insert(used.place, Arc::clone(&id));
+                self.uses.insert(id, used)
+            }
+            None => self.uses.remove(&id),
+        };
+        if let Some(old) = old.filter(|old| used.is_none_or(|used| used.place != old.place)) {
             self.by_expiry.remove(&old.place);
-        }
-        if let Some(used) = used {
-            self.by_expiry.insert(used.place, Arc::clone(&id));
-            self.uses.insert(id, used);
         }
     }
 

@@ -106,6 +106,8 @@ pub(super) struct Map<'b> {
     pub(super) proof: Option<&'b [u8]>,
 }
 
+/// For all that is written besides the token, as a rule.
+const ROOM: usize = 256;
 /// Keys 1 to 7 are in every message.
 const REQUIRED: u64 = 7;
 
@@ -114,7 +116,7 @@ impl<'b> Map<'b> {
     pub(super) fn encode(&self, with_proof: bool) -> Result<Vec<u8>, encode::Error<Infallible>> {
         let proof = self.proof.filter(|_| with_proof);
         let optional = [self.services.is_some(), self.address.is_some(), self.client_key.is_some(), proof.is_some()];
-        let mut cbor = Encoder::new(Vec::new());
+        let mut cbor = Encoder::new(Vec::with_capacity(ROOM + self.token.iter().map(|part| part.len()).sum::<usize>()));
         cbor.map(REQUIRED + optional.iter().filter(|is_there| **is_there).count() as u64)?;
         cbor.u8(1)?.u64(self.time_ms)?;
         cbor.u8(2)?.bytes(self.nonce)?;

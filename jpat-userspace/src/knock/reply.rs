@@ -179,7 +179,7 @@ impl Reply {
 
     /// The message with at most `shown` services.
     fn encode(&self, shown: usize) -> Result<Vec<u8>, encode::Error<Infallible>> {
-        let mut cbor = Encoder::new(Vec::new());
+        let mut cbor = Encoder::new(Vec::with_capacity(128));
         let time = self.server_time.0 / NANOS_PER_MS;
         match &self.outcome {
             Outcome::Done { services, repeated } => {

@@ -13,9 +13,10 @@ impl KeptToken {
     /// Keeps a token.
     #[must_use]
     pub fn of(token: &VerifiedToken) -> Self {
+        let mut text = Vec::with_capacity(1_024);
         // Names, numbers and texts: nothing that JSON cannot write. And what cannot be read again is denied.
-        let text = serde_json::to_string(token).unwrap_or_default();
-        Self { expires: token.expires(), text: text.into() }
+        let text = serde_json::to_writer(&mut text, token).map(|()| text).unwrap_or_default();
+        Self { expires: token.expires(), text: String::from_utf8(text).unwrap_or_default().into() }
     }
 
     /// What the store was given: [`Self::text`] of a token with this `exp`.

@@ -3,6 +3,10 @@
 use std::{collections::BTreeMap, hint::black_box, net::IpAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
+use aws_lc_rs::{
+    aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey},
+    rand,
+};
 use hpke::{
     Deserializable as _, HpkeError, Kem, OpModeR, aead::ChaCha20Poly1305, kdf::HkdfSha256, kem::X25519HkdfSha256,
     setup_receiver,
@@ -32,7 +36,7 @@ const REPLY_KEY: &[u8] = b"jpat/1 reply key";
 
 /// Processor time of one knock's part, median of the rounds.
 pub(super) struct Alone {
-    /// HPKE with the export of the reply's key, the token's signature, the proof.
+    /// HPKE with the export of the reply's key, the token's signature, the proof, the seal of the reply.
     pub(super) cryptography: Duration,
     pub(super) policy: Duration,
     /// All that a worker does: both, and reading what is in the knock.
@@ -67,7 +71,8 @@ impl Alone {
         let packed = if controller.form == Form::Bare { Packed::Bare } else { Packed::Sealed };
         let cryptography = median(&samples, |sample| {
             if let Body::Sealed(datagram) = &sample.knock.body {
-                black_box(decrypt(datagram, &secret, &info)?);
+                let (_, key) = black_box(decrypt(datagram, &secret, &info)?);
+                black_box(seal_reply(&key)?);
             }
             verify_signature(keys, &sample.token)?;
             match &sample.proof {
@@ -122,6 +127,15 @@ fn decrypt(datagram: &[u8], secret: &PrivateKey, info: &[u8]) -> Result<(Vec<u8>
         Ok::<_, HpkeError>((message, key))
     };
     open().map_err(|error| anyhow::anyhow!("HPKE: {error}"))
+}
+
+/// A reply to one service and its end.
+fn seal_reply(key: &[u8]) -> Result<Vec<u8>> {
+    let key = LessSafeKey::new(UnboundKey::new(&CHACHA20_POLY1305, key)?);
+    let (mut nonce, mut reply) = ([0; 12], vec![0; 40]);
+    rand::fill(&mut nonce)?;
+    key.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from([0; 16]), &mut reply)?;
+    Ok(reply)
 }
 
 fn verify_signature(keys: &KeySet, token: &str) -> Result<()> {

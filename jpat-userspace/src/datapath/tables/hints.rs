@@ -9,13 +9,16 @@ use super::{DataPathError, Tables};
 
 const NONE: hints::Row = [0; 128];
 
-/// The keys in the map, by their bit.
+/// The keys in the map, by their bit, and the rows as they were written: nobody else writes them.
 #[derive(Default)]
-pub(super) struct Hinted(BTreeSet<(u32, GrantKey)>);
+pub(super) struct Hinted {
+    keys: BTreeSet<(u32, GrantKey)>,
+    rows: Vec<hints::Row>,
+}
 
 impl Hinted {
     fn has(&self, bit: u32) -> bool {
-        self.0.range((bit, GrantKey::LEAST)..).next().is_some_and(|(next, _)| *next == bit)
+        self.keys.range((bit, GrantKey::LEAST)..).next().is_some_and(|(next, _)| *next == bit)
     }
 }
 
@@ -23,19 +26,20 @@ impl Tables {
     /// Brings the bits in step with what an earlier controller left in the map.
     pub(super) fn restore_hints(&mut self) -> Result<(), DataPathError> {
         let grants = self.grants()?;
-        self.hinted = Hinted(grants.iter().map(|(key, _)| (hints::bit(key), *key)).collect());
-        let mut wanted = vec![NONE; hints::ROWS as usize];
-        for (bit, _) in &self.hinted.0 {
-            if let Some(row) = wanted.get_mut(hints::row(*bit) as usize) {
+        let keys: BTreeSet<_> = grants.iter().map(|(key, _)| (hints::bit(key), *key)).collect();
+        let mut rows = vec![NONE; hints::ROWS as usize];
+        for (bit, _) in &keys {
+            if let Some(row) = rows.get_mut(hints::row(*bit) as usize) {
                 row[hints::word(*bit)] |= hints::mask(*bit);
             }
         }
         let mut table = self.hints_mut()?;
-        for (index, row) in (0..).zip(wanted) {
-            if table.get(&index, 0).map_err(failed)? != row {
+        for (index, row) in (0..).zip(&rows) {
+            if table.get(&index, 0).map_err(failed)? != *row {
                 table.set(index, row, 0).map_err(failed)?;
             }
         }
+        self.hinted = Hinted { keys, rows };
         Ok(())
     }
 
@@ -43,25 +47,33 @@ impl Tables {
     pub(super) fn hint(&mut self, key: &GrantKey) -> Result<(), DataPathError> {
         let bit = hints::bit(key);
         if !self.hinted.has(bit) {
-            let mut table = self.hints_mut()?;
-            let mut row = table.get(&hints::row(bit), 0).map_err(failed)?;
-            row[hints::word(bit)] |= hints::mask(bit);
-            table.set(hints::row(bit), row, 0).map_err(failed)?;
+            self.write_hint(bit, |word| word | hints::mask(bit))?;
         }
-        self.hinted.0.insert((bit, *key));
+        self.hinted.keys.insert((bit, *key));
         Ok(())
     }
 
     /// After a grant was deleted.
     pub(super) fn forget_hint(&mut self, key: &GrantKey) -> Result<(), DataPathError> {
         let bit = hints::bit(key);
-        if !self.hinted.0.remove(&(bit, *key)) || self.hinted.has(bit) {
+        if !self.hinted.keys.remove(&(bit, *key)) || self.hinted.has(bit) {
             return Ok(());
         }
-        let mut table = self.hints_mut()?;
-        let mut row = table.get(&hints::row(bit), 0).map_err(failed)?;
-        row[hints::word(bit)] &= !hints::mask(bit);
-        table.set(hints::row(bit), row, 0).map_err(failed)
+        self.write_hint(bit, |word| word & !hints::mask(bit))
+    }
+
+    fn write_hint(&mut self, bit: u32, change: impl FnOnce(u64) -> u64) -> Result<(), DataPathError> {
+        let (index, at) = (hints::row(bit), hints::word(bit));
+        let mut row = match self.hinted.rows.get(index as usize) {
+            Some(row) => *row,
+            None => self.hints_mut()?.get(&index, 0).map_err(failed)?,
+        };
+        row[at] = change(row[at]);
+        self.hints_mut()?.set(index, row, 0).map_err(failed)?;
+        if let Some(written) = self.hinted.rows.get_mut(index as usize) {
+            *written = row;
+        }
+        Ok(())
     }
 
     fn hints_mut(&mut self) -> Result<Array<&mut MapData, hints::Row>, DataPathError> {
@@ -83,11 +95,11 @@ mod tests {
     fn p4_a_bit_is_kept_until_the_last_key_on_it_is_gone() {
         let key = |last| GrantKey::new(&addr::from_v4([192, 0, 2, last]), &addr::mask(128), 1);
         let mut hinted = Hinted::default();
-        hinted.0.extend([(7, key(1)), (7, key(2)), (9, key(3))]);
+        hinted.keys.extend([(7, key(1)), (7, key(2)), (9, key(3))]);
         assert!(hinted.has(7) && !hinted.has(8) && hinted.has(9) && !hinted.has(10));
-        hinted.0.remove(&(7, key(1)));
+        hinted.keys.remove(&(7, key(1)));
         assert!(hinted.has(7));
-        hinted.0.remove(&(7, key(2)));
+        hinted.keys.remove(&(7, key(2)));
         assert!(!hinted.has(7) && hinted.has(9));
     }
 }

@@ -1,0 +1,107 @@
+//! Which leases a token has, and a principal; and from how many sources.
+//!
+//! Most have one. Sorted vectors take a tenth of the room that trees take for that.
+
+use std::{collections::HashMap, sync::Arc};
+
+use jpat_common::addr::Addr;
+
+use super::{
+    grants::LeaseId,
+    lease::{Holder, Lease},
+};
+use crate::token::{Principal, TokenId};
+
+#[derive(Default, Debug)]
+pub(super) struct Holders {
+    by_token: HashMap<Arc<TokenId>, Vec<LeaseId>>,
+    by_principal: HashMap<Arc<Principal>, Held>,
+}
+
+/// What a principal has.
+#[derive(Default, Debug)]
+struct Held {
+    /// Ascending.
+    leases: Vec<LeaseId>,
+    /// Source prefixes, ascending, and how many leases each has.
+    sources: Vec<(Addr, usize)>,
+}
+
+impl Holders {
+    /// A lease that is newer than all others.
+    pub(super) fn add(&mut self, id: LeaseId, lease: &Lease) {
+        if let Holder::Token(principal, token) = &*lease.holder {
+            push(self.by_token.entry(Arc::clone(token)).or_default(), id);
+            let held = self.by_principal.entry(Arc::clone(principal)).or_default();
+            push(&mut held.leases, id);
+            match held.find(lease.key.source()) {
+                Ok(at) => held.sources[at].1 += 1,
+                Err(at) => {
+                    held.sources.reserve_exact(usize::from(held.sources.is_empty()));
+                    held.sources.insert(at, (*lease.key.source(), 1));
+                }
+            }
+        }
+    }
+
+    pub(super) fn remove(&mut self, id: LeaseId, lease: &Lease) {
+        let Holder::Token(principal, token) = &*lease.holder else { return };
+        if let Some(leases) = self.by_token.get_mut(token) {
+            take(leases, id);
+            if leases.is_empty() {
+                self.by_token.remove(token);
+            }
+        }
+        if let Some(held) = self.by_principal.get_mut(principal) {
+            take(&mut held.leases, id);
+            if let Ok(at) = held.find(lease.key.source()) {
+                held.sources[at].1 -= 1;
+                if held.sources[at].1 == 0 {
+                    held.sources.remove(at);
+                }
+            }
+            if held.leases.is_empty() {
+                self.by_principal.remove(principal);
+            }
+        }
+    }
+
+    pub(super) fn of_token(&self, token: &TokenId) -> &[LeaseId] {
+        self.by_token.get(token).map_or(&[], Vec::as_slice)
+    }
+
+    pub(super) fn of_principal(&self, principal: &Principal) -> &[LeaseId] {
+        self.by_principal.get(principal).map_or(&[], |held| &held.leases)
+    }
+
+    /// Whether a principal would have at most `most` sources with these.
+    pub(super) fn has_room<'a>(
+        &self,
+        principal: &Principal,
+        sources: impl Iterator<Item = &'a Addr>,
+        most: usize,
+    ) -> bool {
+        let held = self.by_principal.get(principal);
+        let mut new: Vec<_> = sources.filter(|source| held.is_none_or(|held| held.find(source).is_err())).collect();
+        new.sort_unstable();
+        new.dedup();
+        new.is_empty() || held.map_or(0, |held| held.sources.len()) + new.len() <= most
+    }
+}
+
+impl Held {
+    fn find(&self, source: &Addr) -> Result<usize, usize> {
+        self.sources.binary_search_by(|(other, _)| other.cmp(source))
+    }
+}
+
+fn push(leases: &mut Vec<LeaseId>, id: LeaseId) {
+    leases.reserve_exact(usize::from(leases.is_empty()));
+    leases.push(id);
+}
+
+fn take(leases: &mut Vec<LeaseId>, id: LeaseId) {
+    if let Ok(at) = leases.binary_search(&id) {
+        leases.remove(at);
+    }
+}
