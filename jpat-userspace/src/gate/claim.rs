@@ -190,18 +190,13 @@ impl Gate {
         self.check_room(&holder, &leases)?;
 
         let claimed = self.replay.claim(attempt, now);
-        records.push(ClaimRecord::Token(claimed.record(&kept, self.stored_with(&holder, token.id(), has_lease, &leases))));
+        records
+            .push(ClaimRecord::Token(claimed.record(&kept, self.stored_with(&holder, token.id(), has_lease, &leases))));
         Ok(Next::Grant { token, leases, claimed, is_repeat })
     }
 
     /// What leases of `holder` the store is to know of a token that gets `new` ones.
-    fn stored_with(
-        &self,
-        holder: &Holder,
-        token: &TokenId,
-        has_lease: bool,
-        new: &[Lease],
-    ) -> Vec<StoredLease> {
+    fn stored_with(&self, holder: &Holder, token: &TokenId, has_lease: bool, new: &[Lease]) -> Vec<StoredLease> {
         let mut stored: Vec<_> = new.iter().map(Lease::stored).collect();
         if !has_lease {
             return stored;

@@ -1,6 +1,6 @@
 //! Which leases a token has, and a principal; and from how many sources.
 //!
-//! Most have one. Sorted vectors take a tenth of the room that trees take for that.
+//! Most have one lease, and for that a sorted vector takes a fraction of the room of a tree.
 
 use std::{collections::HashMap, sync::Arc};
 

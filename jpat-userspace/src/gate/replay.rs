@@ -99,12 +99,7 @@ impl Claimed {
 }
 
 impl Use {
-    fn record(
-        &self,
-        id: &TokenId,
-        token: Option<Arc<KeptToken>>,
-        leases: Vec<StoredLease>,
-    ) -> TokenRecord {
+    fn record(&self, id: &TokenId, token: Option<Arc<KeptToken>>, leases: Vec<StoredLease>) -> TokenRecord {
         let Self { place, offset, until_exp, v4, v6 } = *self;
         TokenRecord { place, left: None, id: id.clone(), offset_ns: offset.nanos(), until_exp, v4, v6, token, leases }
     }

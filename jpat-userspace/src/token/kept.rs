@@ -1,8 +1,8 @@
 use super::VerifiedToken;
 use crate::clock::UnixTime;
 
-/// A [`VerifiedToken`] as it is kept while it has leases: as text, which takes a fifth of the room. Without the signature, so
-/// that it is worth nothing to a thief.
+/// A [`VerifiedToken`] as it is kept while it has leases: as text, which takes a fraction of the room. Without the signature,
+/// so that it is worth nothing to a thief.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct KeptToken {
     expires: UnixTime,

@@ -20,10 +20,7 @@ fn p6_claims_are_there_after_the_process_was_killed() {
     // What another process reads of the files now is what a kill leaves behind: nothing else is with the kernel.
     let killed = copy(dir.path());
     let (_store, recovered) = ReplayStore::open(killed.path(), BOOT, true, now(1_010)).unwrap();
-    assert_eq!(
-        recovered,
-        Recovered { nonces: vec![nonce], tokens: vec![token], ..Recovered::first(now(1_000)) }
-    );
+    assert_eq!(recovered, Recovered { nonces: vec![nonce], tokens: vec![token], ..Recovered::first(now(1_000)) });
 }
 
 #[test]
