@@ -58,10 +58,12 @@ pub(super) fn read_token(key: &[u8], row: &[u8]) -> Result<TokenRecord, decode::
     if cbor.array()? != Some(PARTS) {
         return Err(fault());
     }
-    let id = match cbor.datatype()? {
-        Type::Bytes => TokenId::Digest(cbor.bytes()?.try_into().map_err(|_length| fault())?),
-        _ if cbor.array()? == Some(2) => TokenId::Jti(cbor.str()?.to_owned(), cbor.str()?.to_owned()),
-        _ => return Err(fault()),
+    let id = if cbor.datatype()? == Type::Bytes {
+        TokenId::Digest(cbor.bytes()?.try_into().map_err(|_length| fault())?)
+    } else if cbor.array()? == Some(2) {
+        TokenId::Jti(cbor.str()?.to_owned(), cbor.str()?.to_owned())
+    } else {
+        return Err(fault());
     };
     let offset_ns = i128::from_be_bytes(cbor.bytes()?.try_into().map_err(|_length| fault())?);
     let until_exp = cbor.bool()?;
@@ -75,9 +77,10 @@ pub(super) fn read_token(key: &[u8], row: &[u8]) -> Result<TokenRecord, decode::
         None => None,
         Some(IpAddr::V4(_)) => return Err(fault()),
     };
-    let token = match cbor.datatype()? {
-        Type::Null => cbor.null().map(|()| None)?,
-        _ => Some(Arc::new(KeptToken::stored(place.expires, cbor.str()?.into()))),
+    let token = if cbor.datatype()? == Type::Null {
+        cbor.null().map(|()| None)?
+    } else {
+        Some(Arc::new(KeptToken::stored(place.expires, cbor.str()?.into())))
     };
     let leases = (0..cbor.array()?.ok_or_else(fault)?).map(|_| read_lease(&mut cbor)).collect::<Result<_, _>>()?;
     if cbor.position() != row.len() {

@@ -31,7 +31,7 @@ pub(super) struct Tables {
     database: Database,
     /// Those that were stored together: the latest of their dates and a nonce; all of them.
     nonces: Keyspace,
-    /// [`TokenPlace`]; [`TokenRecord`].
+    /// The place of a token; its [`TokenRecord`].
     tokens: Keyspace,
     /// By name.
     marks: Keyspace,
