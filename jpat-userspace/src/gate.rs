@@ -51,10 +51,13 @@ use crate::{
     config::Limits,
     knock::{Received, reply},
     refusal::{Refusal, Stage},
-    store::replay::{Recovered, TokenRecord},
+    store::replay::{ClaimRecord, Recovered, TokenPlace, TokenRecord},
     token::TokenId,
     verify::{Denied, Job, Judged, Who},
 };
+
+/// Tokens that the store hears of with one write.
+const NOTES: usize = 1_024;
 
 /// How often ended leases are swept and ends are held against the wall clock.
 const TICK: Duration = Duration::from_secs(1);
@@ -79,6 +82,10 @@ pub struct Gate {
     tick: Option<BootTime>,
     /// When leases were last held against the clock.
     settled: BootTime,
+    /// Tokens of which the store knows something else, and where it keeps that.
+    unnoted: BTreeMap<TokenId, BTreeSet<TokenPlace>>,
+    /// [`Command::Note`] is among the commands.
+    is_note_due: bool,
     commands: VecDeque<Command>,
 }
 
@@ -92,7 +99,22 @@ impl Gate {
         let since = Since::new(floor, origin);
         let lost = (!is_first && origin != BootTime(0)).then_some(floor);
         // What nothing binds any more was used by a token whose leases are over.
-        tokens.retain(|token| token.until_exp || token.leases.iter().any(|lease| lease.end > now.boot));
+        let is_bound =
+            |token: &mut TokenRecord| token.until_exp || token.leases.iter().any(|lease| lease.end > now.boot);
+        let mut unnoted: BTreeMap<TokenId, BTreeSet<TokenPlace>> = BTreeMap::new();
+        for over in tokens.extract_if(.., |token| !is_bound(token)) {
+            unnoted.entry(over.id).or_default().insert(over.place);
+        }
+        // Two rows of one token become one.
+        let mut places: BTreeMap<&TokenId, usize> = BTreeMap::new();
+        for token in &tokens {
+            *places.entry(&token.id).or_default() += 1;
+        }
+        for token in tokens.iter().filter(|token| places.get(&token.id).is_some_and(|count| *count > 1)) {
+            unnoted.entry(token.id.clone()).or_default().insert(token.place);
+        }
+        // Numbers of an earlier run that are not known are smaller.
+        let next_number = tokens.iter().map(|token| token.place.number + 1).max().unwrap_or_default().max(now.unix.0);
         Self {
             limits,
             usable: usable as usize,
@@ -101,13 +123,16 @@ impl Gate {
             admission: Admission::new(&limits, now.boot),
             sampler: Sampler::new(),
             nonces: Nonces::new(limits.knocks_per_second, since, is_first, forgotten_knock, nonces),
-            replay: Replay::new(limits.replay_entries, since.with_leeway(once_leeway), lost, forgotten_token, &tokens),
+            replay: Replay::new(limits.replay_entries, since.with_leeway(once_leeway), lost, forgotten_token, &tokens)
+                .numbered_from(next_number),
             stored: tokens.into_iter().filter(|token| !token.leases.is_empty()).collect(),
             grants: Grants::new(generation),
             outlived: Outlived::new(limits.flows as usize),
             flows: BTreeMap::new(),
             tick: None,
             settled: now.boot,
+            unnoted,
+            is_note_due: false,
             commands: VecDeque::new(),
         }
     }
@@ -179,6 +204,7 @@ impl Gate {
         self.settle(now);
         if self.tick.is_some_and(|tick| tick <= now.boot) {
             self.tick = None;
+            self.ask_to_note();
         }
         self.schedule(now);
     }
@@ -236,11 +262,16 @@ impl Gate {
     fn settle(&mut self, now: Now) {
         self.settled = now.boot;
         let shortened = self.grants.shorten(now);
+        let cut: Vec<_> = shortened.iter().flat_map(|key| self.grants.leases_of(*key)).collect();
+        let cut: Vec<_> = cut.into_iter().filter_map(|lease| self.known(lease)).collect();
         let ended = self.grants.ended(now.boot);
         self.end(ended, |lease| lease.event(Kind::Expired, now), now);
         for key in shortened {
             let change = self.grants.write_back(key);
             self.push_change(change, None);
+        }
+        for (token, place) in cut {
+            self.mark(token, place);
         }
     }
 
@@ -263,7 +294,7 @@ impl Gate {
             self.audit(event(lease));
         }
         self.note(&removed);
-        if self.grants.is_empty() {
+        if self.grants.is_empty() && self.unnoted.is_empty() {
             self.tick = None;
         }
         removed
@@ -277,23 +308,62 @@ impl Gate {
                 *tokens.entry(token).or_default() |= lease.end > self.settled;
             }
         }
-        let mut records = Vec::new();
+        let tokens: Vec<_> = tokens.into_iter().map(|(id, is_early)| (id.clone(), is_early)).collect();
         for (id, is_early) in tokens {
-            let Some(place) = self.replay.place(id) else { continue };
-            if self.grants.of_token(id).next().is_none() {
-                self.replay.release(id);
+            let Some(place) = self.replay.place(&id) else { continue };
+            if self.grants.of_token(&id).next().is_none() {
+                self.replay.release(&id);
             }
-            if is_early || self.replay.place(id).is_none() {
-                records.push(self.token_record(id, place));
+            if is_early || self.replay.place(&id).is_none() {
+                self.mark(id, place);
             }
         }
-        if !records.is_empty() {
-            self.commands.push_back(Command::Note(records));
+    }
+
+    /// The token of a lease, and where the store keeps it.
+    fn known(&self, lease: LeaseId) -> Option<(TokenId, TokenPlace)> {
+        let token = self.grants.get(lease)?.token_id()?;
+        Some((token.clone(), self.replay.place(token)?))
+    }
+
+    /// The store is to learn how a token stands that it keeps at `place`.
+    fn mark(&mut self, id: TokenId, place: TokenPlace) {
+        self.unnoted.entry(id).or_default().insert(place);
+        self.ask_to_note();
+    }
+
+    fn ask_to_note(&mut self) {
+        if !self.unnoted.is_empty() && !std::mem::replace(&mut self.is_note_due, true) {
+            self.commands.push_back(Command::Note);
+        }
+    }
+
+    /// What the store has to know of tokens as they stand now, some of it at a time.
+    #[must_use]
+    pub fn notes(&mut self) -> Vec<ClaimRecord> {
+        self.is_note_due = false;
+        let notes = self.unnoted.iter().take(NOTES).flat_map(|(id, places)| {
+            let record = self.token_record(id);
+            let place = record.as_ref().map(|record| record.place);
+            let over = places.iter().filter(move |other| Some(**other) != place);
+            over.map(|place| ClaimRecord::TokenOver(*place)).chain(record.map(ClaimRecord::Token))
+        });
+        notes.collect()
+    }
+
+    /// The store has the last [`Self::notes`].
+    pub fn noted(&mut self) {
+        for _ in 0..NOTES {
+            self.unnoted.pop_first();
+        }
+        self.ask_to_note();
+        if self.grants.is_empty() && self.unnoted.is_empty() {
+            self.tick = None;
         }
     }
 
     fn schedule(&mut self, now: Now) {
-        if !self.grants.is_empty() && self.tick.is_none() {
+        if (!self.grants.is_empty() || !self.unnoted.is_empty()) && self.tick.is_none() {
             self.tick = Some(now.boot.after(TICK));
         }
     }

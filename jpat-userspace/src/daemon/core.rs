@@ -16,7 +16,7 @@ use crate::{
     gate::{Accepted, Answer, Claim, Command, Gate},
     metrics::{Metrics, View},
     snapshot::Snapshot,
-    store::replay::ReplayStore,
+    store::replay::{ReplayStore, ReplayStoreError},
 };
 
 /// How often a store that takes nothing is told of.
@@ -66,11 +66,7 @@ impl Core {
                     }
                 },
                 Command::Claim(claim) => self.claim(*claim),
-                Command::Note(records) => {
-                    if let Err(error) = self.store.append(&records, clock::now()) {
-                        tracing::error!("{error}");
-                    }
-                }
+                Command::Note => self.note(),
                 Command::Reply(answer) => answers.push(*answer),
                 Command::Done(accepted) => self.taken(accepted),
                 Command::Delete { key } => {
@@ -109,18 +105,34 @@ impl Core {
         Ok(())
     }
 
+    /// Tells the store what no knock waits for. What it does not take is told again.
+    fn note(&mut self) {
+        let notes = self.gate.notes();
+        if notes.is_empty() {
+            return;
+        }
+        match self.store.append(&notes, clock::now()) {
+            Ok(()) => self.gate.noted(),
+            Err(error) => self.tell_of_store(&error),
+        }
+    }
+
+    /// Each knock that is refused for it is counted; the reason is told now and then.
+    fn tell_of_store(&mut self, error: &ReplayStoreError) {
+        let now = clock::now().boot;
+        if self.store_told.is_none_or(|told| told.after(STORE_TOLD) <= now) {
+            tracing::error!("{error}");
+            self.store_told = Some(now);
+        }
+    }
+
     /// Stores a knock, and those that stand behind it, with one write: all of them, or none.
     fn claim(&mut self, claim: Claim) {
         let mut claims = vec![claim];
         claims.extend(std::iter::from_fn(|| self.gate.next_claim()));
         let stored = self.store.append(claims.iter().flat_map(Claim::records), clock::now());
-        let now = clock::now().boot;
-        if let Err(error) = &stored
-            && self.store_told.is_none_or(|told| told.after(STORE_TOLD) <= now)
-        {
-            // Each knock that is refused for it is counted; the reason is told now and then.
-            tracing::error!("{error}");
-            self.store_told = Some(now);
+        if let Err(error) = &stored {
+            self.tell_of_store(error);
         }
         for claim in claims {
             match stored {

@@ -274,7 +274,7 @@ impl Runtime {
         is_empty
     }
 
-    /// One job alone is done here: to wake a thread takes as long as many a signature, and nobody waits for the loop.
+    /// One job alone is done here: to wake a thread and to be woken by it takes as long as many a signature.
     fn hand_out(&mut self, mut jobs: Vec<Job>) {
         if let Some(job) = jobs.pop_if(|_| self.core.gate.at_work() == 1) {
             let done = self.workers.verify_here(job);
@@ -313,8 +313,8 @@ impl Runtime {
             self.conclude(job, found);
         }
         let jobs = std::iter::from_fn(|| self.core.gate.next_job()).collect();
-        self.hand_out(jobs);
         self.settle();
+        self.hand_out(jobs);
     }
 
     fn conclude(&mut self, job: Job, found: Found) {

@@ -23,7 +23,7 @@ use crate::{
     knock::{self, Form},
     refusal::Refusal,
     store::replay::TokenRecord,
-    token::VerifiedToken,
+    token::{KeptToken, VerifiedToken},
     verify::Opening,
 };
 
@@ -110,11 +110,12 @@ impl Gate {
         let tokens = std::mem::take(&mut self.stored);
         let mut stored: BTreeMap<GrantKey, Vec<_>> = BTreeMap::new();
         for record in &tokens {
-            let Some(token) = &record.token else { continue };
-            let Some(holder) = token.restore().map(|token| Arc::new(Holder::of(&token))) else { continue };
+            // Its own `exp` bounds a lease, whatever that of another token with the same id.
+            let Some(token) = record.token.as_ref().and_then(|token| token.restore()) else { continue };
+            let (holder, kept) = (Arc::new(Holder::of(&token)), Arc::new(KeptToken::of(&token)));
             for lease in &record.leases {
                 let key = GrantKey::new(&lease.prefix, &addr::mask(128), lease.service);
-                stored.entry(key).or_default().push((lease, token, Arc::clone(&holder)));
+                stored.entry(key).or_default().push((lease, Arc::clone(&kept), Arc::clone(&holder)));
             }
         }
         for (key, value) in entries {
@@ -132,7 +133,7 @@ impl Gate {
                         is_explained |= known.end >= end;
                         let form = if known.sealed { Form::Sealed } else { Form::Bare };
                         let lease = Lease::new(&holder, opening, known.source, known.end.min(end));
-                        self.grants.adopt(lease.with_token(token, form), end);
+                        self.grants.adopt(lease.with_token(&token, form), end);
                     }
                     if !is_explained {
                         self.grants.adopt(Lease::new(&holder, opening, source, end), end);
@@ -153,23 +154,19 @@ impl Gate {
             }
         }
         self.note_adopted(&tokens);
+        self.ask_to_note();
         self.schedule(now);
     }
 
-    /// Tells the store which leases of those that it knew go on.
+    /// Tells the store which leases of those that it knew go on, and until when.
     fn note_adopted(&mut self, tokens: &[TokenRecord]) {
-        let mut records = Vec::new();
-        for TokenRecord { id, place, leases, .. } in tokens {
-            let adopted = self.grants.of_token(id).count();
-            if adopted == 0 {
-                self.replay.release(id);
+        for known in tokens {
+            if self.grants.of_token(&known.id).next().is_none() {
+                self.replay.release(&known.id);
             }
-            if adopted < leases.len() {
-                records.push(self.token_record(id, *place));
+            if self.token_record(&known.id).as_ref() != Some(known) {
+                self.mark(known.id.clone(), known.place);
             }
-        }
-        if !records.is_empty() {
-            self.commands.push_back(Command::Note(records));
         }
     }
 

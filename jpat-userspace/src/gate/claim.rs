@@ -17,7 +17,7 @@ use crate::{
         sealed::{ReplyTicket, Verb},
     },
     refusal::Refusal,
-    store::replay::{ClaimRecord, NonceUse, StoredLease, TokenPlace},
+    store::replay::{ClaimRecord, NonceUse, StoredLease, TokenRecord},
     token::{KeptToken, TokenId, VerifiedToken},
     verify::{Allowed, Denied, Judged, Outcome, Sealed, Who},
 };
@@ -67,11 +67,13 @@ impl Gate {
             Next::Deny(denied) => self.refuse_and_tell(source, denied, to, now),
             Next::Grant { token, leases, claimed, is_repeat } => {
                 match self.put(&token, leases, received, is_repeat, now) {
-                    Ok(leases) => self.tell(to, &leases, is_repeat, now),
+                    Ok(leases) => {
+                        self.replay.confirm(&claimed);
+                        self.tell(to, &leases, is_repeat, now);
+                    }
                     Err(refusal) => {
                         self.replay.undo(&claimed);
-                        let record = self.token_record(claimed.id(), claimed.place());
-                        self.commands.push_back(Command::Note(vec![record]));
+                        self.mark(claimed.id().clone(), claimed.place());
                         self.refuse_and_tell(source, denied(&token, refusal), to, now);
                     }
                 }
@@ -210,15 +212,15 @@ impl Gate {
         stored
     }
 
-    /// What the store has to know of a token as it stands, which it kept at `place`.
-    pub(super) fn token_record(&self, id: &TokenId, place: TokenPlace) -> ClaimRecord {
+    /// What the store has to know of a token as it stands, if anything binds it.
+    pub(super) fn token_record(&self, id: &TokenId) -> Option<TokenRecord> {
         let mut leases = self.grants.of_token(id).map(|(_, lease)| lease);
         match leases.next() {
             Some(first) => {
                 let stored = std::iter::once(first).chain(leases.filter(|lease| lease.holder == first.holder));
-                self.replay.record(id, place, first.token.clone(), stored.map(Lease::stored).collect())
+                self.replay.record(id, first.token.clone(), stored.map(Lease::stored).collect())
             }
-            None => self.replay.record(id, place, None, Vec::new()),
+            None => self.replay.record(id, None, Vec::new()),
         }
     }
 

@@ -11,7 +11,6 @@ use crate::{
     config::Limits,
     knock::{Peer, reply::Reply, sealed::ReplyTicket},
     refusal::Refusal,
-    store::replay::ClaimRecord,
 };
 
 /// What a gate starts with.
@@ -37,8 +36,9 @@ pub enum Command {
     /// Append its records to the replay store. If that succeeds, call [`Gate::claimed`](super::Gate::claimed), else
     /// [`Gate::claim_failed`](super::Gate::claim_failed): what the knock opens comes out of the gate only then.
     Claim(Box<Claim>),
-    /// Append to the replay store what knocks do not wait for. If that fails, only a restart knows less.
-    Note(Vec<ClaimRecord>),
+    /// Append [`Gate::notes`](super::Gate::notes) to the replay store, which no knock waits for. If that succeeds, call
+    /// [`Gate::noted`](super::Gate::noted); else they are asked for again.
+    Note,
     /// Seal and send a reply.
     Reply(Box<Answer>),
     /// Count a knock that did what it asked for without a write.

@@ -162,6 +162,10 @@ impl Grants {
         leases.filter(move |(_, lease)| lease.source == source)
     }
 
+    pub(super) fn get(&self, id: LeaseId) -> Option<&Lease> {
+        self.leases.get(&id)
+    }
+
     /// Leases that have ended.
     pub(super) fn ended(&self, now: BootTime) -> Vec<LeaseId> {
         self.by_end.iter().take_while(|(end, _)| *end <= now).map(|(_, id)| *id).collect()

@@ -15,7 +15,7 @@ use crate::{
     config::ReplayMode,
     knock::Form,
     refusal::Refusal,
-    store::replay::{ClaimRecord, StoredLease, TokenPlace, TokenRecord},
+    store::replay::{StoredLease, TokenPlace, TokenRecord},
     token::{KeptToken, TokenId, VerifiedToken},
 };
 
@@ -116,7 +116,7 @@ impl Replay {
         let mut replay = Self {
             uses: HashMap::new(),
             by_expiry: BTreeMap::new(),
-            next_number: tokens.iter().map(|token| token.place.number + 1).max().unwrap_or_default(),
+            next_number: 0,
             capacity: capacity as usize,
             since,
             lost,
@@ -136,6 +136,12 @@ impl Replay {
             replay.set(Arc::new(id.clone()), Some(used));
         }
         replay
+    }
+
+    /// No token was given this number yet, nor a greater one.
+    pub(super) const fn numbered_from(mut self, number: u64) -> Self {
+        self.next_number = number;
+        self
     }
 
     pub(super) const fn set_capacity(&mut self, capacity: u32) {
@@ -235,6 +241,13 @@ impl Replay {
         }
     }
 
+    /// What was claimed opened something. A lease that ended meanwhile may have taken the use with it.
+    pub(super) fn confirm(&mut self, claimed: &Claimed) {
+        if !self.uses.contains_key(&claimed.id) {
+            self.set(Arc::clone(&claimed.id), Some(claimed.after));
+        }
+    }
+
     /// The token's last lease has ended.
     pub(super) fn release(&mut self, id: &TokenId) {
         if let Some((id, used)) = self.uses.get_key_value(id)
@@ -249,21 +262,14 @@ impl Replay {
         self.uses.get(id).map(|used| used.place)
     }
 
-    /// What the store has to know of a token that it kept at `place`.
+    /// What the store has to know of a token, if anything binds it.
     pub(super) fn record(
         &self,
         id: &TokenId,
-        place: TokenPlace,
         token: Option<Arc<KeptToken>>,
         leases: Vec<StoredLease>,
-    ) -> ClaimRecord {
-        match self.uses.get(id) {
-            Some(used) => {
-                let left = (used.place != place).then_some(place);
-                ClaimRecord::Token(TokenRecord { left, ..used.record(id, token, leases) })
-            }
-            None => ClaimRecord::TokenOver(place),
-        }
+    ) -> Option<TokenRecord> {
+        self.uses.get(id).map(|used| used.record(id, token, leases))
     }
 
     fn set(&mut self, id: Arc<TokenId>, used: Option<Use>) {

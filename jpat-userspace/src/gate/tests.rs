@@ -68,6 +68,8 @@ struct Host {
     refused: Vec<Refusal>,
     /// What the map does not take.
     full_map: Option<GrantKey>,
+    /// Seconds that the store takes for a knock.
+    slow_disk: u64,
     events: Vec<Event>,
 }
 
@@ -99,6 +101,7 @@ impl Host {
             replies: Vec::new(),
             refused: Vec::new(),
             full_map: None,
+            slow_disk: 0,
             events: Vec::new(),
         }
     }
@@ -193,6 +196,7 @@ impl Host {
         if std::mem::take(&mut self.disk.has_failed) {
             let known = &mut self.disk.known;
             (known.floor, known.origin, known.is_first) = (known.floor.max(self.now.unix), self.now.boot, false);
+            self.disk.clear_leases();
         }
         self.restart(self.disk.known.clone());
     }
@@ -218,13 +222,17 @@ impl Host {
                 }
                 Command::Claim(claim) => {
                     if self.disk.append(claim.records()) {
+                        self.sleep(self.slow_disk);
                         self.gate.claimed(*claim, self.now);
                     } else {
                         self.gate.claim_failed(*claim, self.now);
                     }
                 }
-                Command::Note(records) => {
-                    self.disk.append(&records);
+                Command::Note => {
+                    let notes = self.gate.notes();
+                    if !notes.is_empty() && self.disk.append(&notes) {
+                        self.gate.noted();
+                    }
                 }
                 Command::Reply(answer) => self.replies.push(answer.reply.outcome),
                 Command::Done(accepted) => self.accepted.push(accepted),
@@ -342,6 +350,14 @@ impl Disk {
 }
 
 impl Disk {
+    fn clear_leases(&mut self) {
+        self.known.tokens.retain(|token| token.until_exp);
+        for token in &mut self.known.tokens {
+            token.leases.clear();
+            token.token = None;
+        }
+    }
+
     /// As the store does it.
     fn compact(&mut self, now: Now) {
         let known = &mut self.known;

@@ -172,7 +172,12 @@ impl ReplayStore {
         recovered.floor = header.floor;
         recovered.origin = header.origin;
         recovered.is_first = header.is_first;
-        if !complete.try_exists().unwrap_or(false) {
+        let is_complete = complete.try_exists().unwrap_or(false);
+        if has_crashed || !is_complete {
+            // Before the header says that this was done. What was revoked may not have been told.
+            tables.clear_leases(&mut recovered.tokens)?;
+        }
+        if !is_complete {
             // A knock that was refused for that may have been answered, and its nonce is in no record.
             (recovered.floor, recovered.origin) = (recovered.floor.max(now.unix), now.boot);
             recovered.is_first = false;
@@ -184,9 +189,6 @@ impl ReplayStore {
             (recovered.origin, recovered.is_first) = (BootTime(0), false);
             write_header(&header_path, boot_id, &recovered)?;
         }
-        if has_crashed {
-            tables.clear_leases(&mut recovered.tokens)?;
-        }
         Ok((Self::of(&path, &complete, tables), recovered))
     }
 
@@ -195,9 +197,12 @@ impl ReplayStore {
     #[must_use]
     pub fn unopened(state: &Path, boot_id: &str, may_be_first: bool, start: Now) -> (Self, Recovered) {
         let unopened = Unopened { state: state.to_owned(), boot_id: boot_id.to_owned(), may_be_first, start };
+        let complete = state.join(COMPLETE);
+        // What this start does not know the next may not take for all there is.
+        let _gone = fs::remove_file(&complete);
         let store = Self {
             path: state.join("replay"),
-            complete: state.join(COMPLETE),
+            complete,
             tables: None,
             unopened: Some(unopened),
             retry: BootTime(0),

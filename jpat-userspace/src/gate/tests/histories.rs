@@ -119,9 +119,8 @@ impl History {
                 let known = &mut self.host.disk.known;
                 known.nonces.truncate(known.nonces.len().saturating_sub(lost));
                 known.tokens.truncate(known.tokens.len().saturating_sub(lost));
-                known.tokens.retain(|token| token.until_exp);
-                known.tokens.iter_mut().for_each(|token| token.leases.clear());
                 (known.origin, known.is_first) = (BootTime(0), false);
+                self.host.disk.clear_leases();
                 self.forget();
                 self.host.map.clear();
                 self.host.now.unix = self.host.now.unix.after(Duration::from_secs(20));

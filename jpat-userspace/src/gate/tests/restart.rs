@@ -172,3 +172,113 @@ fn p6_without_the_store_a_bare_token_from_before_the_start_is_bound_to_nobody() 
     host.restart(Recovered::first(host.now));
     assert_eq!(host.outcome(&stolen, ReplayMode::BindSource, HERE, &[web(30)]), Ok(()));
 }
+
+#[test]
+fn p6_numbers_given_without_the_store_are_not_those_of_the_store() {
+    let mut host = Host::new();
+    let used = token("alice", "1", 600);
+    host.once(&used, HERE).unwrap();
+    let before = host.disk.known.clone();
+    // It could not be opened at this start, and was opened later.
+    host.sleep(1);
+    host.restart(Recovered::nothing(host.now));
+    host.bound(
+        &Arc::new(VerifiedToken::for_tests(
+            "corp",
+            json!({
+                "sub": "bob", "jti": "2", "iat": START + 5, "exp": START + 600
+            }),
+        )),
+        HERE,
+        &[web(30)],
+    )
+    .unwrap();
+    assert_eq!(host.disk.known.tokens.len(), 2, "none took the other's place");
+    host.disk.known = Recovered { tokens: host.disk.known.tokens.clone(), ..before };
+    host.restart_with_store();
+    assert_eq!(host.once(&used, HERE), Err(Refusal::Replayed));
+}
+
+#[test]
+fn p6_a_lease_that_ends_while_its_token_is_renewed_does_not_take_the_use_with_it() {
+    let mut host = Host::new();
+    let token = token("alice", "1", 600);
+    host.sealed(&SealedKnock::new(1, &token, host.now), HERE).unwrap();
+    host.sleep(29);
+    // The store takes its time: the lease ends before the answer.
+    host.slow_disk = 2;
+    assert_eq!(host.sealed(&SealedKnock::new(2, &token, host.now), HERE), Ok(Taken::Granted));
+    host.slow_disk = 0;
+    assert_eq!(host.sealed(&SealedKnock::new(3, &token, host.now), THERE), Err(Refusal::OtherSource));
+    host.restart_with_store();
+    assert_eq!(
+        host.gate.grants(host.now).iter().map(|view| view.principal.as_str()).collect::<Vec<_>>(),
+        ["corp:alice"]
+    );
+    assert_eq!(host.sealed(&SealedKnock::new(4, &token, host.now), THERE), Err(Refusal::OtherSource));
+}
+
+#[test]
+fn p2_what_was_revoked_while_the_disk_was_full_does_not_come_back() {
+    let mut host = Host::new();
+    host.sealed(&SealedKnock::new(1, &token("alice", "1", 600), host.now), HERE).unwrap();
+    host.sealed(&SealedKnock::new(2, &token("bob", "2", 600), host.now), HERE).unwrap();
+    host.disk.is_full = true;
+    let selector = Selector { principal: Some("corp:alice".to_owned()), ..Selector::default() };
+    assert_eq!(host.gate.revoke(&selector, "root", host.now).leases, 1);
+    host.run();
+    host.disk.is_full = false;
+    let names = |host: &Host| host.gate.grants(host.now).into_iter().map(|view| view.principal).collect::<Vec<_>>();
+    let full = host.disk.clone();
+    host.sleep(2);
+    host.tick();
+    // It was told again, and the store itself tells what it missed.
+    assert!(host.disk.known.tokens.iter().all(|token| token.leases.is_empty() || token.id.to_string() == "2"));
+    host.restart_with_store();
+    assert_eq!(names(&host), ["adopted"], "after a failed write nobody's name is sure");
+    host.disk = full;
+    host.restart_with_store();
+    assert_eq!(names(&host), ["adopted"]);
+}
+
+#[test]
+fn p3_after_a_restart_each_lease_is_bounded_by_the_exp_of_its_own_token() {
+    let mut host = Host::new();
+    let (long, short) = (token("alice", "1", 6_000), token("alice", "1", 300));
+    host.bound(&long, HERE, &[web(30)]).unwrap();
+    host.bound(&short, HERE, &[ssh(600)]).unwrap();
+    assert_eq!(host.open(HERE, &ssh(0)), 300);
+    host.restart_with_store();
+    host.step(200);
+    host.tick();
+    assert_eq!(host.open(HERE, &ssh(0)), 100);
+}
+
+#[test]
+fn p3_what_the_clock_cut_short_stays_short_over_a_restart() {
+    let mut host = Host::new();
+    host.sealed(
+        &SealedKnock { openings: vec![web(600)], ..SealedKnock::new(1, &token("alice", "1", 300), host.now) },
+        HERE,
+    )
+    .unwrap();
+    host.step(290);
+    host.tick();
+    let end = host.disk.known.tokens[0].leases[0].end;
+    assert!(end <= BootTime(host.now.boot.0 + 10 * SECOND), "the store knows the end");
+}
+
+#[test]
+fn p6_a_token_of_a_known_id_that_ends_later_takes_the_place_of_the_first() {
+    let mut host = Host::new();
+    for exp in [300, 6_000] {
+        host.bound(&token("alice", "1", exp), HERE, &[web(30)]).unwrap();
+    }
+    let places: Vec<_> = host.disk.known.tokens.iter().map(|token| token.place.expires).collect();
+    assert_eq!(places, [UnixTime::from_secs(START + 6_000)]);
+    host.sleep(310);
+    host.tick();
+    host.disk.compact(host.now);
+    host.restart_with_store();
+    assert_eq!(host.bound(&token("alice", "1", 6_000), THERE, &[web(30)]), Err(Refusal::OtherSource));
+}
