@@ -20,6 +20,23 @@ impl Hinted {
     fn has(&self, bit: u32) -> bool {
         self.keys.range((bit, GrantKey::LEAST)..).next().is_some_and(|(next, _)| *next == bit)
     }
+
+    /// Changes one bit, if its row can be written.
+    fn change<E>(
+        &mut self,
+        bit: u32,
+        is_set: bool,
+        write: impl FnOnce(u32, &hints::Row) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.rows.resize(hints::ROWS as usize, NONE);
+        let (index, at, mask) = (hints::row(bit), hints::word(bit), hints::mask(bit));
+        let Some(known) = self.rows.get_mut(index as usize) else { return Ok(()) };
+        let mut row = *known;
+        row[at] = if is_set { row[at] | mask } else { row[at] & !mask };
+        write(index, &row)?;
+        *known = row;
+        Ok(())
+    }
 }
 
 impl Tables {
@@ -47,7 +64,7 @@ impl Tables {
     pub(super) fn hint(&mut self, key: &GrantKey) -> Result<(), DataPathError> {
         let bit = hints::bit(key);
         if !self.hinted.has(bit) {
-            self.write_hint(bit, |word| word | hints::mask(bit))?;
+            self.write_hint(bit, true)?;
         }
         self.hinted.keys.insert((bit, *key));
         Ok(())
@@ -59,21 +76,16 @@ impl Tables {
         if !self.hinted.keys.remove(&(bit, *key)) || self.hinted.has(bit) {
             return Ok(());
         }
-        self.write_hint(bit, |word| word & !hints::mask(bit))
+        self.write_hint(bit, false)
     }
 
-    fn write_hint(&mut self, bit: u32, change: impl FnOnce(u64) -> u64) -> Result<(), DataPathError> {
-        let (index, at) = (hints::row(bit), hints::word(bit));
-        let mut row = match self.hinted.rows.get(index as usize) {
-            Some(row) => *row,
-            None => self.hints_mut()?.get(&index, 0).map_err(failed)?,
-        };
-        row[at] = change(row[at]);
-        self.hints_mut()?.set(index, row, 0).map_err(failed)?;
-        if let Some(written) = self.hinted.rows.get_mut(index as usize) {
-            *written = row;
-        }
-        Ok(())
+    fn write_hint(&mut self, bit: u32, is_set: bool) -> Result<(), DataPathError> {
+        let mut hinted = std::mem::take(&mut self.hinted);
+        let written = self
+            .hints_mut()
+            .and_then(|mut table| hinted.change(bit, is_set, |index, row| table.set(index, row, 0).map_err(failed)));
+        self.hinted = hinted;
+        written
     }
 
     fn hints_mut(&mut self) -> Result<Array<&mut MapData, hints::Row>, DataPathError> {
@@ -87,9 +99,30 @@ fn failed(error: aya::maps::MapError) -> DataPathError {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use jpat_common::addr;
 
     use super::*;
+
+    #[test]
+    fn p4_a_row_is_written_with_all_its_bits_and_a_failed_write_changes_none() {
+        let (mut hinted, mut map) = (Hinted::default(), BTreeMap::new());
+        let bits = [0, 1, 64, (1 << hints::BITS) - 1];
+        for bit in bits {
+            assert_eq!(hinted.change(bit, true, |_, _| Err("no")), Err("no"));
+        }
+        for (bit, is_set) in [(0, true), (1, true), (64, true), ((1 << hints::BITS) - 1, true), (1, false)] {
+            let write = |index, row: &hints::Row| -> Result<(), &str> {
+                map.insert(index, *row);
+                Ok(())
+            };
+            hinted.change(bit, is_set, write).unwrap();
+        }
+        let is_set = |bit: u32| map[&hints::row(bit)][hints::word(bit)] & hints::mask(bit) != 0;
+        assert_eq!(bits.map(is_set), [true, false, true, true]);
+        assert_eq!(map.values().flatten().map(|word| word.count_ones()).sum::<u32>(), 3, "and no other");
+    }
 
     #[test]
     fn p4_a_bit_is_kept_until_the_last_key_on_it_is_gone() {

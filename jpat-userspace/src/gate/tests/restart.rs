@@ -282,3 +282,34 @@ fn p6_a_token_of_a_known_id_that_ends_later_takes_the_place_of_the_first() {
     host.restart_with_store();
     assert_eq!(host.bound(&token("alice", "1", 6_000), THERE, &[web(30)]), Err(Refusal::OtherSource));
 }
+
+#[test]
+fn p2_a_bare_token_that_was_revoked_stays_used_and_its_lease_does_not_come_back() {
+    let mut host = Host::new();
+    for (sub, jti) in [("alice", "1"), ("bob", "2")] {
+        host.bound(&token(sub, jti, 600), HERE, &[web(30)]).unwrap();
+    }
+    let selector = Selector { principal: Some("corp:alice".to_owned()), ..Selector::default() };
+    assert_eq!(host.gate.revoke(&selector, "root", host.now).leases, 1);
+    host.run();
+    host.restart_with_store();
+    assert_eq!(host.gate.grants(host.now).iter().map(|view| view.principal.as_str()).collect::<Vec<_>>(), ["corp:bob"]);
+    assert_eq!(host.bound(&token("alice", "1", 600), THERE, &[web(30)]), Err(Refusal::OtherSource));
+}
+
+#[test]
+fn p6_the_store_keeps_no_more_of_a_token_than_binds_it() {
+    let mut host = Host::new();
+    host.sealed(&SealedKnock::new(1, &token("alice", "1", 600), host.now), HERE).unwrap();
+    host.bound(&token("bob", "2", 600), HERE, &[web(30)]).unwrap();
+    assert_eq!(host.disk.known.tokens.len(), 2);
+    // Nobody is in the map any more.
+    host.map.clear();
+    host.restart_with_store();
+    let known: Vec<_> = host.disk.known.tokens.iter().map(|token| (token.id.to_string(), token.leases.len())).collect();
+    assert_eq!(known, [("2".to_owned(), 0)]);
+    host.sealed(&SealedKnock::new(3, &token("alice", "3", 600), host.now), HERE).unwrap();
+    host.sleep(31);
+    host.tick();
+    assert_eq!(host.disk.known.tokens.len(), 1, "its lease has ended");
+}

@@ -111,7 +111,8 @@ fn p6_a_store_that_is_gone_means_that_nothing_is_known() {
 fn p6_after_an_append_that_failed_the_next_start_accepts_nothing_from_before_itself() {
     let dir = tempfile::tempdir().unwrap();
     let (mut store, _) = ReplayStore::open(dir.path(), BOOT, true, now(1_000)).unwrap();
-    store.append(&[ClaimRecord::Nonce(nonce(1, 1_001))], now(1_001)).unwrap();
+    let token = ClaimRecord::Token(record(1, 9_000, vec![lease(30)]));
+    store.append(&[ClaimRecord::Nonce(nonce(1, 1_001)), token], now(1_001)).unwrap();
     // What a failed append leaves behind: no tables, which the next call opens anew.
     store.tables = None;
     fs::rename(dir.path().join("replay"), dir.path().join("away")).unwrap();
@@ -127,6 +128,7 @@ fn p6_after_an_append_that_failed_the_next_start_accepts_nothing_from_before_its
     assert_eq!((recovered.floor, recovered.origin), (unix(1_010), BootTime(10 * SECOND)));
     assert_eq!(recovered.nonces, [nonce(1, 1_001), nonce(3, 1_001)]);
     assert!(recovered.note.unwrap().contains("could not be written"));
+    assert_eq!(recovered.tokens, [record(1, 9_000, vec![])], "it may have been revoked");
     drop(store);
     let (_store, recovered) = ReplayStore::open(dir.path(), BOOT, true, now(1_020)).unwrap();
     assert_eq!((recovered.floor, recovered.origin, recovered.note), (unix(1_010), BootTime(10 * SECOND), None));
