@@ -342,13 +342,19 @@ impl Gate {
     #[must_use]
     pub fn notes(&mut self) -> Vec<ClaimRecord> {
         self.is_note_due = false;
-        let notes = self.unnoted.iter().take(NOTES).flat_map(|(id, places)| {
+        let mut notes = Vec::new();
+        for (id, places) in self.unnoted.iter().take(NOTES) {
             let record = self.token_record(id);
-            let place = record.as_ref().map(|record| record.place);
-            let over = places.iter().filter(move |other| Some(**other) != place);
-            over.map(|place| ClaimRecord::TokenOver(*place)).chain(record.map(ClaimRecord::Token))
-        });
-        notes.collect()
+            let kept = record.as_ref().map(|record| record.place);
+            notes.extend(places.iter().filter(|place| Some(**place) != kept).map(|place| {
+                match kept.is_none() && self.replay.is_forgotten(place.expires) {
+                    true => ClaimRecord::TokenForgotten(*place),
+                    false => ClaimRecord::TokenOver(*place),
+                }
+            }));
+            notes.extend(record.map(ClaimRecord::Token));
+        }
+        notes
     }
 
     /// The store has the last [`Self::notes`].

@@ -257,6 +257,11 @@ impl Replay {
         }
     }
 
+    /// Whether tokens that end then may have been forgotten.
+    pub(super) fn is_forgotten(&self, expires: UnixTime) -> bool {
+        expires <= self.forgotten
+    }
+
     /// Where the store keeps what it knows of a token.
     pub(super) fn place(&self, id: &TokenId) -> Option<TokenPlace> {
         self.uses.get(id).map(|used| used.place)

@@ -334,7 +334,7 @@ impl Disk {
             self.has_failed = true;
             return false;
         }
-        let Recovered { nonces, tokens, .. } = &mut self.known;
+        let Recovered { nonces, tokens, forgotten_token, .. } = &mut self.known;
         for record in records {
             match record {
                 ClaimRecord::Nonce(used) => nonces.push(*used),
@@ -343,6 +343,10 @@ impl Disk {
                     tokens.push(TokenRecord { left: None, ..token.clone() });
                 }
                 ClaimRecord::TokenOver(place) => tokens.retain(|old| old.place != *place),
+                ClaimRecord::TokenForgotten(place) => {
+                    tokens.retain(|old| old.place != *place);
+                    *forgotten_token = place.expires.max(*forgotten_token);
+                }
             }
         }
         true

@@ -313,3 +313,17 @@ fn p6_the_store_keeps_no_more_of_a_token_than_binds_it() {
     host.tick();
     assert_eq!(host.disk.known.tokens.len(), 1, "its lease has ended");
 }
+
+#[test]
+fn p6_what_the_gate_forgot_the_store_does_not_take_for_unused() {
+    let mut host = Host::new();
+    let used = token("alice", "1", 40);
+    host.once(&used, HERE).unwrap();
+    host.step(443);
+    // This one makes the gate forget the first, whose lease ends with it.
+    host.bound(&token("bob", "2", 4_000), HERE, &[web(30)]).unwrap();
+    host.tick();
+    host.step(-443);
+    host.restart_with_store();
+    assert_eq!(host.once(&used, HERE), Err(Refusal::Expired));
+}

@@ -17,8 +17,10 @@ pub enum ClaimRecord {
     Nonce(NonceUse),
     /// What is known of a token from now on.
     Token(TokenRecord),
-    /// Nothing binds a token any more.
+    /// Nothing binds a token any more: it may be used as if it never had been.
     TokenOver(TokenPlace),
+    /// A token has expired, and whether one that ends no later was used is not known any more.
+    TokenForgotten(TokenPlace),
 }
 
 /// A sealed knock that was seen.

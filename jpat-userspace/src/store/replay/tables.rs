@@ -111,7 +111,7 @@ impl Tables {
         &self,
         records: impl IntoIterator<Item = &'r ClaimRecord>,
     ) -> Result<(), ReplayStoreError> {
-        let (mut batch, mut nonces) = (self.batch(8), Vec::new());
+        let (mut batch, mut nonces, mut forgotten) = (self.batch(8), Vec::new(), None);
         for record in records {
             match record {
                 ClaimRecord::Nonce(used) => nonces.push(*used),
@@ -122,7 +122,15 @@ impl Tables {
                     batch.insert(&self.tokens, token_key(record.place), self.row(record)?);
                 }
                 ClaimRecord::TokenOver(place) => batch.remove(&self.tokens, token_key(*place)),
+                ClaimRecord::TokenForgotten(place) => {
+                    batch.remove(&self.tokens, token_key(*place));
+                    forgotten = forgotten.max(Some(place.expires));
+                }
             }
+        }
+        if let Some(forgotten) = forgotten {
+            let forgotten = forgotten.max(self.mark(FORGOTTEN_TOKEN)?);
+            batch.insert(&self.marks, FORGOTTEN_TOKEN, forgotten.0.to_be_bytes());
         }
         if let Some((key, row)) = codec::nonces(&nonces) {
             batch.insert(&self.nonces, key, row);

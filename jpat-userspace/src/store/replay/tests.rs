@@ -44,8 +44,15 @@ fn p6_a_later_use_of_a_token_takes_the_place_of_the_first_and_what_is_over_is_go
     }
     store.append(&[ClaimRecord::TokenOver(over.place)], now(1_001)).unwrap();
     drop(store);
-    let (_store, recovered) = ReplayStore::open(dir.path(), BOOT, true, now(1_010)).unwrap();
-    assert_eq!(recovered.tokens, [TokenRecord { left: None, ..third }]);
+    let (mut store, recovered) = ReplayStore::open(dir.path(), BOOT, true, now(1_010)).unwrap();
+    assert_eq!((recovered.tokens, recovered.forgotten_token), (vec![TokenRecord { left: None, ..third }], unix(0)));
+    for expires in [place.expires, unix(1_500)] {
+        let place = TokenPlace { expires, ..place };
+        store.append(&[ClaimRecord::TokenForgotten(place)], now(1_800)).unwrap();
+    }
+    drop(store);
+    let (_store, recovered) = ReplayStore::open(dir.path(), BOOT, true, now(1_810)).unwrap();
+    assert_eq!((recovered.tokens, recovered.forgotten_token), (vec![], unix(1_700)));
 }
 
 #[test]
