@@ -272,3 +272,15 @@ fn p6_a_store_beside_pins_is_never_the_first() {
     let (_store, recovered) = ReplayStore::open(dir.path(), BOOT, false, now(1_000)).unwrap();
     assert!(!recovered.is_first);
 }
+
+#[test]
+fn p6_what_a_start_without_the_store_did_not_know_the_next_does_not_take_for_unused() {
+    let dir = filled();
+    let (mut store, recovered) = ReplayStore::unopened(dir.path(), BOOT, true, now(2_000));
+    assert_eq!(recovered, Recovered::first(now(2_000)));
+    store.append(&[ClaimRecord::Nonce(nonce(1, 2_001))], now(2_001)).unwrap();
+    drop(store);
+    let (_store, recovered) = ReplayStore::open(dir.path(), BOOT, true, now(2_010)).unwrap();
+    assert_eq!((recovered.floor, recovered.origin, recovered.is_first), (unix(2_000), BootTime(1_000 * SECOND), false));
+    assert_eq!(recovered.nonces.len(), 1_001);
+}
