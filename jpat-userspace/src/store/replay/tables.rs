@@ -3,7 +3,7 @@
 
 use std::{
     fs::{self, DirBuilder, Permissions},
-    ops::Range,
+    ops::RangeTo,
     os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
@@ -142,14 +142,13 @@ impl Tables {
     pub(super) fn forget(&self, now: Now) -> Result<(), ReplayStoreError> {
         let mut batch = self.batch(AT_ONCE);
         let (mut knock, mut token) = (self.mark(FORGOTTEN_KNOCK)?, self.mark(FORGOTTEN_TOKEN)?);
-        // Of what was removed before, marks are left that take time to go over.
         let until = UnixTime(now.unix.0.saturating_sub(NONCE_RETENTION.as_nanos() as u64));
-        for row in self.nonces.range(span(knock.min(until), until)).take(AT_ONCE) {
+        for row in self.nonces.range(until_end_of(until)).take(AT_ONCE) {
             let key = row.key().map_err(self.error())?;
             knock = knock.max(self.date(&key)?);
             batch.remove(&self.nonces, key);
         }
-        for row in self.tokens.range(span(token.min(now.unix), now.unix)).take(AT_ONCE) {
+        for row in self.tokens.range(until_end_of(now.unix)).take(AT_ONCE) {
             let key = row.key().map_err(self.error())?;
             token = token.max(self.date(&key)?);
             batch.remove(&self.tokens, key);
@@ -206,7 +205,7 @@ impl Tables {
     }
 }
 
-/// The keys that begin with a date of these.
-fn span(from: UnixTime, to: UnixTime) -> Range<[u8; 8]> {
-    from.0.to_be_bytes()..to.0.saturating_add(1).to_be_bytes()
+/// The keys that begin with this date, or an earlier one.
+fn until_end_of(date: UnixTime) -> RangeTo<[u8; 8]> {
+    ..date.0.saturating_add(1).to_be_bytes()
 }

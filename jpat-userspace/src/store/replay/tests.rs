@@ -284,3 +284,16 @@ fn p6_what_a_start_without_the_store_did_not_know_the_next_does_not_take_for_unu
     assert_eq!((recovered.floor, recovered.origin, recovered.is_first), (unix(2_000), BootTime(1_000 * SECOND), false));
     assert_eq!(recovered.nonces.len(), 1_001);
 }
+
+#[test]
+fn p6_rows_that_expired_before_one_that_was_forgotten_are_removed_all_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, _) = ReplayStore::open(dir.path(), BOOT, true, now(1_000)).unwrap();
+    let (earlier, later) = (record(1, 1_310, vec![]), record(2, 1_320, vec![]));
+    let place = later.place;
+    store.append(&[ClaimRecord::Token(earlier), ClaimRecord::Token(later)], now(1_001)).unwrap();
+    store.append(&[ClaimRecord::TokenForgotten(place)], now(1_330)).unwrap();
+    store.compact(now(1_330)).unwrap();
+    let recovered = store.tables.as_ref().unwrap().recover().unwrap();
+    assert_eq!((recovered.tokens, recovered.forgotten_token), (vec![], unix(1_320)));
+}
