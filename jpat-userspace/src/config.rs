@@ -340,7 +340,7 @@ pub struct Limits {
     pub flows_per_grant: u32,
     /// Sources from which one principal may hold grants at a time.
     pub sources_per_principal: u32,
-    /// Verification threads.
+    /// Verification threads; zero if the controller's loop verifies.
     pub workers: u32,
     /// Knocks that may wait for verification.
     pub queue: u32,

@@ -152,8 +152,8 @@ pub fn explain(snapshot: &Snapshot, token: &str, way: Way, source: IpAddr, now: 
         Outcome::Denied(_) => suppose::verify(snapshot, token.trim(), way, now, &mut explanation),
     };
     if let Some(witness) = &witness {
-        explanation.principal = Some(witness.principal().clone());
-        explanation.id = Some(witness.id().clone());
+        explanation.principal = Some(Principal::clone(witness.principal()));
+        explanation.id = Some(TokenId::clone(witness.id()));
         // The decision was made above; this keeps the answers.
         let (_decision, rules) = snapshot.policy.examine(witness, source, form, now);
         explanation.rules = rules;
@@ -168,8 +168,8 @@ pub fn explain(snapshot: &Snapshot, token: &str, way: Way, source: IpAddr, now: 
         }
         Outcome::Denied(Denied { refusal, who, rule, .. }) => {
             if let Some(who) = who {
-                explanation.principal = Some(who.principal);
-                explanation.id = Some(who.token);
+                explanation.principal = Some(Arc::unwrap_or_clone(who.principal));
+                explanation.id = Some(Arc::unwrap_or_clone(who.token));
             }
             Decision::Refused { refusal, rule }
         }
@@ -209,8 +209,9 @@ fn bare(snapshot: &Snapshot, token: &str, source: IpAddr, now: Now, record: &mut
         received: now.boot,
         ifindex: 0,
     };
-    let knock: Result<Knock, Refusal> = knock::decode(&datagram);
-    match record.step("datagram", knock, |_| format!("{} bytes from {source}", datagram.bytes.len())) {
+    let length = datagram.bytes.len();
+    let knock: Result<Knock, Refusal> = knock::decode(datagram);
+    match record.step("datagram", knock, |_| format!("{length} bytes from {source}")) {
         Ok(knock) => verify::verify(&knock, snapshot, now, record),
         Err(refusal) => Outcome::Denied(Denied { refusal, issuer: None, who: None, rule: None }),
     }

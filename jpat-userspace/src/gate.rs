@@ -12,6 +12,7 @@ mod clock_offset;
 mod command;
 mod grants;
 mod holders;
+mod keys;
 mod flows;
 mod lease;
 mod nonces;
@@ -26,6 +27,7 @@ mod tests;
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     net::IpAddr,
+    sync::Arc,
     time::Duration,
 };
 
@@ -83,7 +85,7 @@ pub struct Gate {
     /// When leases were last held against the clock.
     settled: BootTime,
     /// Tokens of which the store knows something else, and where it keeps that.
-    unnoted: BTreeMap<TokenId, BTreeSet<TokenPlace>>,
+    unnoted: BTreeMap<Arc<TokenId>, BTreeSet<TokenPlace>>,
     /// [`Command::Note`] is among the commands.
     is_note_due: bool,
     commands: VecDeque<Command>,
@@ -101,12 +103,12 @@ impl Gate {
         // What nothing binds any more was used by a token whose leases are over.
         let is_bound =
             |token: &mut TokenRecord| token.until_exp || token.leases.iter().any(|lease| lease.end > now.boot);
-        let mut unnoted: BTreeMap<TokenId, BTreeSet<TokenPlace>> = BTreeMap::new();
+        let mut unnoted: BTreeMap<Arc<TokenId>, BTreeSet<TokenPlace>> = BTreeMap::new();
         for over in tokens.extract_if(.., |token| !is_bound(token)) {
             unnoted.entry(over.id).or_default().insert(over.place);
         }
         // Two rows of one token become one.
-        let mut places: BTreeMap<&TokenId, usize> = BTreeMap::new();
+        let mut places: BTreeMap<&Arc<TokenId>, usize> = BTreeMap::new();
         for token in &tokens {
             *places.entry(&token.id).or_default() += 1;
         }
@@ -138,7 +140,7 @@ impl Gate {
     }
 
     /// Takes a datagram. It waits in one of `limits.queue` places until [`Self::next_job`] hands it out.
-    pub fn admit(&mut self, datagram: &Received, now: Now) {
+    pub fn admit(&mut self, datagram: Received, now: Now) {
         if let Err(TurnedAway { source, refusal }) = self.admission.admit(datagram, now.boot) {
             let event = Event { source: Some(source), ..Event::new(Kind::Denied, now.unix) };
             self.refuse(refusal, None, event, now);
@@ -302,7 +304,7 @@ impl Gate {
 
     /// Tells the store whose leases were taken away, unless it can tell from their ends.
     fn note(&mut self, removed: &[Lease]) {
-        let mut tokens: BTreeMap<&TokenId, bool> = BTreeMap::new();
+        let mut tokens: BTreeMap<&Arc<TokenId>, bool> = BTreeMap::new();
         for lease in removed {
             if let Some(token) = lease.token_id() {
                 *tokens.entry(token).or_default() |= lease.end > self.settled;
@@ -321,13 +323,13 @@ impl Gate {
     }
 
     /// The token of a lease, and where the store keeps it.
-    fn known(&self, lease: LeaseId) -> Option<(TokenId, TokenPlace)> {
+    fn known(&self, lease: LeaseId) -> Option<(Arc<TokenId>, TokenPlace)> {
         let token = self.grants.get(lease)?.token_id()?;
         Some((token.clone(), self.replay.place(token)?))
     }
 
     /// The store is to learn how a token stands that it keeps at `place`.
-    fn mark(&mut self, id: TokenId, place: TokenPlace) {
+    fn mark(&mut self, id: Arc<TokenId>, place: TokenPlace) {
         self.unnoted.entry(id).or_default().insert(place);
         self.ask_to_note();
     }

@@ -112,16 +112,21 @@ pub struct Peer {
 ///
 /// # Errors
 /// [`Refusal::BadSource`], [`Refusal::TooLong`], [`Refusal::NotJws`], [`Refusal::BadBase64`], [`Refusal::NotSealed`].
-pub fn decode(datagram: &Received) -> Result<Knock, Refusal> {
+pub fn decode(datagram: Received) -> Result<Knock, Refusal> {
     let source = datagram.source.ip();
     if !may_be_granted(source) {
         return Err(Refusal::BadSource);
     }
     let body = match datagram.form {
-        Form::Bare => Body::Bare(bare::decode(&datagram.bytes)?.to_owned()),
+        Form::Bare => {
+            let length = bare::decode(&datagram.bytes)?.len();
+            let mut bytes = datagram.bytes;
+            bytes.truncate(length);
+            Body::Bare(String::from_utf8(bytes).map_err(|_not_ascii| Refusal::BadBase64)?)
+        }
         Form::Sealed => {
             header::parse(&datagram.bytes)?;
-            Body::Sealed(datagram.bytes.as_slice().into())
+            Body::Sealed(datagram.bytes.into())
         }
     };
     let peer = Peer { source: datagram.source, destination: datagram.destination };

@@ -44,6 +44,8 @@ pub mod metrics;
 #[cfg(feature = "daemon")]
 mod connections;
 pub mod clock;
+#[cfg(feature = "daemon")]
+mod table;
 pub mod secret_file;
 
 // The program `jpat`.

@@ -13,6 +13,7 @@ mod pattern;
 mod place;
 mod shape;
 mod suggest;
+mod used;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -21,7 +22,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 use jpat_common::grant::ServiceId;
 
 pub use self::compile::CompileError;
-use self::compile::Rule;
+use self::{compile::Rule, used::Used};
 use crate::{
     clock::Now,
     config::{Config, Service},
@@ -36,6 +37,7 @@ use crate::{
 pub struct Policy {
     deny: Vec<(String, Rule)>,
     services: Vec<ServiceRule>,
+    used: Used,
 }
 
 #[derive(Debug)]
@@ -122,8 +124,10 @@ impl Policy {
             };
             Some(ServiceRule { issuers: service.issuers.clone(), allow: allow?, opening: opening(service, *id) })
         });
-        let services = services.collect();
-        if errors.is_empty() { Ok(Self { deny, services }) } else { Err(errors) }
+        let services: Vec<_> = services.collect();
+        let rules = deny.iter().map(|(_, rule)| rule).chain(services.iter().map(|service| &service.allow));
+        let used = rules.fold(Used::default(), |used, rule| used.and(rule.used()));
+        if errors.is_empty() { Ok(Self { deny, services, used }) } else { Err(errors) }
     }
 
     /// What a token opens from `source`, in the order of the configuration; never empty.
@@ -183,7 +187,7 @@ impl Policy {
         if self.deny.is_empty() {
             return None;
         }
-        let facts = facts::context(token, source, form, now.unix);
+        let facts = facts::context(token, source, form, now.unix, &self.used);
         self.deny.iter().find(|(_, rule)| rule.run(&facts).denies()).map(|(name, _)| name.as_str())
     }
 
@@ -197,7 +201,7 @@ impl Policy {
         now: Now,
         mut seen: Option<&mut Vec<RuleResult>>,
     ) -> Result<Vec<Opening>, Denied> {
-        let facts = facts::context(token, source, form, now.unix);
+        let facts = facts::context(token, source, form, now.unix, &self.used);
         let mut denied_by = None;
         for (name, rule) in &self.deny {
             let outcome = rule.run(&facts);
@@ -257,7 +261,7 @@ fn denied(token: &VerifiedToken, refusal: Refusal, rule: Option<&String>) -> Den
     Denied {
         refusal,
         issuer: Some(token.principal().issuer.clone()),
-        who: Some(Who { principal: token.principal().clone(), token: token.id().clone() }),
+        who: Some(Who::of(token)),
         rule: rule.cloned(),
     }
 }

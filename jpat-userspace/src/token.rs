@@ -11,6 +11,8 @@ mod kept;
 pub use accept::{Presented, verify};
 pub use kept::KeptToken;
 
+use std::sync::Arc;
+
 use crate::clock::UnixTime;
 
 /// Chooses the cryptography of `jsonwebtoken` for this process. Called by `main` and by tests before anything else; a second
@@ -59,26 +61,26 @@ impl std::fmt::Display for TokenId {
 
 /// A token whose signature and registered claims were verified. Only this module's verifier makes one; the store gives back
 /// those that it was given, for the leases that outlive a controller.
-#[derive(Clone, PartialEq, Debug, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct VerifiedToken {
-    principal: Principal,
-    id: TokenId,
+    principal: Arc<Principal>,
+    id: Arc<TokenId>,
     expires: UnixTime,
     issued_at: Option<UnixTime>,
-    header: serde_json::Value,
+    header: jws::Header,
     claims: serde_json::Value,
 }
 
 impl VerifiedToken {
     /// Who it speaks for.
     #[must_use]
-    pub const fn principal(&self) -> &Principal {
+    pub const fn principal(&self) -> &Arc<Principal> {
         &self.principal
     }
 
     /// Its identity for replay protection.
     #[must_use]
-    pub const fn id(&self) -> &TokenId {
+    pub const fn id(&self) -> &Arc<TokenId> {
         &self.id
     }
 
@@ -96,7 +98,7 @@ impl VerifiedToken {
 
     /// `alg`, `kid`, `typ`: what policies may see of the header.
     #[must_use]
-    pub const fn header(&self) -> &serde_json::Value {
+    pub const fn header(&self) -> &jws::Header {
         &self.header
     }
 
@@ -116,11 +118,11 @@ impl VerifiedToken {
             None => TokenId::Digest([0; 32]),
         };
         Self {
-            principal: Principal { issuer: issuer.to_owned(), subject: text("sub").unwrap_or_default() },
-            id,
+            principal: Arc::new(Principal { issuer: issuer.to_owned(), subject: text("sub").unwrap_or_default() }),
+            id: Arc::new(id),
             expires: date("exp").unwrap_or_default(),
             issued_at: date("iat"),
-            header: serde_json::json!({ "alg": "ES256" }),
+            header: jws::Header { alg: Some("ES256".to_owned()), ..jws::Header::default() },
             claims,
         }
     }

@@ -75,9 +75,17 @@ pub struct Denied {
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Who {
     /// Issuer and subject.
-    pub principal: Principal,
+    pub principal: Arc<Principal>,
     /// Token id.
-    pub token: TokenId,
+    pub token: Arc<TokenId>,
+}
+
+impl Who {
+    /// Whose a token is.
+    #[must_use]
+    pub fn of(token: &VerifiedToken) -> Self {
+        Self { principal: Arc::clone(token.principal()), token: Arc::clone(token.id()) }
+    }
 }
 
 /// A knock on its way to a worker and back.
@@ -224,7 +232,7 @@ fn decide(
     now: Now,
 ) -> Result<Vec<Opening>, Denied> {
     let denied = |refusal| {
-        let who = Some(Who { principal: token.principal().clone(), token: token.id().clone() });
+        let who = Some(Who::of(token));
         Denied { refusal, issuer: Some(issuer.name.clone()), who, rule: None }
     };
     // An address that is there and differs was refused when the knock was opened.

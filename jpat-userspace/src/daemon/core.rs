@@ -134,10 +134,11 @@ impl Core {
         if let Err(error) = &stored {
             self.tell_of_store(error);
         }
+        let now = clock::now();
         for claim in claims {
             match stored {
-                Ok(()) => self.gate.claimed(claim, clock::now()),
-                Err(_) => self.gate.claim_failed(claim, clock::now()),
+                Ok(()) => self.gate.claimed(claim, now),
+                Err(_) => self.gate.claim_failed(claim, now),
             }
         }
     }

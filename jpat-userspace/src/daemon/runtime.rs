@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 use tokio::{
     io::unix::AsyncFd,
     sync::{mpsc, watch},
+    task::yield_now,
 };
 
 use super::{
@@ -176,6 +177,7 @@ impl Runtime {
                 tracing::error!("{error}: rolled back");
                 return Ok(End { exit: ExitCode::FAILURE, detach: true });
             }
+            let is_waiting = self.workers.is_waiting();
             tokio::select! {
                 // In the order of their urgency: no flood keeps a new device or address open; a knock that was verified
                 // goes before one that waits.
@@ -209,13 +211,19 @@ impl Runtime {
                 Some(probe) = sources.probes.recv() => self.on_probe(probe),
                 Some(fetched) = sources.fetched.recv() => self.on_fetched(fetched),
                 Some(swept) = sources.swept.recv() => self.on_swept(swept),
-                guard = sources.sealed.readable_mut() => {
+                () = yield_now(), if is_waiting => {
+                    let done = self.workers.verify_waiting();
+                    self.on_done(done);
+                    self.take_batch(sources.sealed.get_mut());
+                    self.take_batch(sources.bare.get_mut());
+                }
+                guard = sources.sealed.readable_mut(), if !is_waiting => {
                     let mut guard = guard.context("the ring of sealed knocks")?;
                     if self.take_batch(guard.get_inner_mut()) {
                         guard.clear_ready();
                     }
                 }
-                guard = sources.bare.readable_mut() => {
+                guard = sources.bare.readable_mut(), if !is_waiting => {
                     let mut guard = guard.context("the ring of bare knocks")?;
                     if self.take_batch(guard.get_inner_mut()) {
                         guard.clear_ready();
@@ -261,10 +269,10 @@ impl Runtime {
 
     /// Takes knocks from a ring until it is empty, or others are to have their turn. Says whether it is empty.
     fn take_batch(&mut self, ring: &mut Ring) -> bool {
-        let mut jobs = Vec::new();
+        let (mut jobs, now) = (Vec::new(), clock::now());
         let is_empty = (0..BATCH).any(|_| match ring.next_knock() {
             Some(datagram) => {
-                self.core.gate.admit(&datagram, clock::now());
+                self.core.gate.admit(datagram, now);
                 jobs.extend(std::iter::from_fn(|| self.core.gate.next_job()));
                 false
             }
@@ -294,7 +302,7 @@ impl Runtime {
     }
 
     fn on_done(&mut self, done: Vec<Done>) {
-        let mut principals: Vec<Principal> = Vec::new();
+        let mut principals: Vec<Arc<Principal>> = Vec::new();
         for Done { job, found } in done {
             let Some(found) = found else {
                 tracing::error!("a knock from {} is given up: its verification panicked", job.knock.source);
@@ -308,7 +316,7 @@ impl Runtime {
                     self.settle();
                     principals.clear();
                 }
-                principals.push(principal.clone());
+                principals.push(Arc::clone(principal));
             }
             self.conclude(job, found);
         }

@@ -1,6 +1,8 @@
-//! Threads that verify, so that the loop never waits for more than one signature.
+//! Threads that verify, so that the loop never waits for more than one signature. Where there is but one CPU a thread would
+//! only take it from the loop, knock by knock: there the loop verifies by itself, some at a time.
 
 use std::{
+    collections::VecDeque,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, mpsc},
     thread,
@@ -15,8 +17,9 @@ use crate::{
     verify::{self, Job, Judged, NoRecord},
 };
 
-/// Most jobs that a thread hands back at once, where more wait for it: to wake the loop costs a good part of a signature.
-const AT_ONCE: usize = 16;
+/// Most jobs that are handed back at once, where more wait: to wake the loop costs a good part of a signature, and what is
+/// written for several costs little more than for one.
+const AT_ONCE: usize = 32;
 
 /// What a worker hands back.
 #[derive(Debug)]
@@ -35,27 +38,30 @@ pub(super) struct Found {
 
 /// The threads' inboxes. The gate bounds how many jobs are under way.
 pub(super) struct Workers {
+    /// None if the loop is to verify.
     inboxes: Vec<mpsc::Sender<Job>>,
     next: usize,
+    /// What waits for the loop.
+    here: VecDeque<Job>,
     snapshots: Arc<ArcSwap<Snapshot>>,
 }
 
 impl Workers {
-    /// Starts `count` threads (at least one) that read `snapshots` anew for every job.
+    /// Starts `count` threads that read `snapshots` anew for every job.
     pub(super) fn start(
         count: u32,
         snapshots: &Arc<ArcSwap<Snapshot>>,
     ) -> std::io::Result<(Self, async_mpsc::UnboundedReceiver<Vec<Done>>)> {
         let (done, results) = async_mpsc::unbounded_channel();
         let mut inboxes = Vec::new();
-        for number in 0..count.max(1) {
+        for number in 0..count {
             let (inbox, jobs) = mpsc::channel::<Job>();
             let (done, snapshots) = (done.clone(), Arc::clone(snapshots));
             let verify = move |job: &Job| found(&snapshots, job);
             thread::Builder::new().name(format!("verify-{number}")).spawn(move || work(&jobs, &done, verify))?;
             inboxes.push(inbox);
         }
-        Ok((Self { inboxes, next: 0, snapshots: Arc::clone(snapshots) }, results))
+        Ok((Self { inboxes, next: 0, here: VecDeque::new(), snapshots: Arc::clone(snapshots) }, results))
     }
 
     /// Does a job on the caller's thread.
@@ -63,10 +69,25 @@ impl Workers {
         done(job, |job| found(&self.snapshots, job))
     }
 
-    /// Hands a job to the next thread in turn. False when that thread is gone.
+    /// Hands a job to the next thread in turn, or keeps it for [`Self::verify_waiting`]. False when that thread is gone.
     pub(super) fn verify(&mut self, job: Job) -> bool {
+        if self.inboxes.is_empty() {
+            self.here.push_back(job);
+            return true;
+        }
         self.next = (self.next + 1) % self.inboxes.len();
         self.inboxes[self.next].send(job).is_ok()
+    }
+
+    /// Whether jobs wait for the caller's thread.
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.here.is_empty()
+    }
+
+    /// Does some of the jobs that wait for the caller's thread.
+    pub(super) fn verify_waiting(&mut self) -> Vec<Done> {
+        let jobs: Vec<_> = self.here.drain(..self.here.len().min(AT_ONCE)).collect();
+        jobs.into_iter().map(|job| self.verify_here(job)).collect()
     }
 }
 

@@ -84,7 +84,7 @@ impl Tables {
         for name in map_name::PINNED {
             maps.insert(name, ebpf.take_map(name).ok_or(DataPathError::NoMap(name))?);
         }
-        let mut tables = Self { maps, hinted: Hinted::default() };
+        let mut tables = Self { maps, hinted: Hinted::new() };
         tables.restore_hints()?;
         Ok(tables)
     }

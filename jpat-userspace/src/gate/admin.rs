@@ -50,7 +50,7 @@ impl Gate {
         let end = now.boot.after(opening.ttl.min(self.max_ttl));
         let lease = Lease::new(&holder, opening, source, end);
         let key = lease.key;
-        self.grants.check_room(&holder, &BTreeSet::from([key]), usize::MAX, self.usable)?;
+        self.grants.check_room(&holder, std::iter::once(key), usize::MAX, self.usable)?;
         let (lease, renewed) = self.grants.put(lease, now);
         let change = self.grants.write_back(key);
         self.push_change(change, None);

@@ -18,7 +18,7 @@ use crate::{
 
 const SECOND: u64 = 1_000_000_000;
 /// Jobs under way for each worker: those that it works on and hands back at once, and the next.
-const JOBS_PER_WORKER: usize = 32;
+const JOBS_PER_WORKER: usize = 64;
 
 /// Lets knocks in, hands them out in turn, and knows which of them are at work.
 #[derive(Debug)]
@@ -71,8 +71,8 @@ impl Admission {
     /// Takes a datagram, and says who has no place for it: its sender, or somebody who waits with more.
     ///
     /// The shape comes first, so that garbage does not use up a budget.
-    pub(super) fn admit(&mut self, datagram: &Received, now: BootTime) -> Result<(), TurnedAway> {
-        let source = datagram.source.ip();
+    pub(super) fn admit(&mut self, datagram: Received, now: BootTime) -> Result<(), TurnedAway> {
+        let (source, received) = (datagram.source.ip(), datagram.received);
         let away = |refusal| TurnedAway { source, refusal };
         let knock = knock::decode(datagram).map_err(away)?;
         let (bucket, queue) = match knock.form {
@@ -83,7 +83,7 @@ impl Admission {
             }
         };
         // When it came, not when it was read: a stall must not cost what came in time.
-        if !bucket.take(datagram.received.min(now)) {
+        if !bucket.take(received.min(now)) {
             return Err(away(Refusal::RateLimited));
         }
         match queue.push(knock.group, source.to_canonical(), knock) {

@@ -213,7 +213,7 @@ impl Gate {
     }
 
     /// What the store has to know of a token as it stands, if anything binds it.
-    pub(super) fn token_record(&self, id: &TokenId) -> Option<TokenRecord> {
+    pub(super) fn token_record(&self, id: &Arc<TokenId>) -> Option<TokenRecord> {
         let mut leases = self.grants.of_token(id).map(|(_, lease)| lease);
         match leases.next() {
             Some(first) => {
@@ -239,7 +239,6 @@ impl Gate {
         if let Some(first) = leases.first() {
             self.check_room(&first.holder, &leases)?;
         }
-        let keys: BTreeSet<_> = leases.iter().map(|lease| lease.key).collect();
         let put: Vec<_> = leases.into_iter().map(|lease| self.grants.put(lease, now)).collect();
         let result = match put.iter().all(|(_, renewed)| *renewed) {
             _ if is_repeat => Taken::Repeated,
@@ -247,15 +246,14 @@ impl Gate {
             false => Taken::Granted,
         };
         let accepted = Accepted { received, result };
-        let last = keys.last().copied();
-        for key in keys {
-            let change = self.grants.rewrite(key);
-            self.push_change(change, (Some(key) == last).then_some(accepted));
+        // Each is of another service, so that there is one key for each.
+        for (at, (lease, _)) in put.iter().enumerate() {
+            let change = self.grants.rewrite(lease.key);
+            self.push_change(change, (at + 1 == put.len()).then_some(accepted));
         }
         // What only goes on is told now and then.
-        let who = Who { principal: token.principal().clone(), token: token.id().clone() };
         let told = match result {
-            Taken::Renewed => self.sampler.verified(who, result.as_str(), now.boot),
+            Taken::Renewed => self.sampler.verified(Who::of(token), result.as_str(), now.boot),
             Taken::Granted | Taken::Repeated | Taken::Closed => Some(0),
         };
         if let Some(suppressed) = told {
@@ -282,7 +280,7 @@ impl Gate {
             return self.refuse_and_tell(source, denied(token, Refusal::Replayed), to, now);
         }
         self.commands.push_back(Command::Done(Accepted { received, result: Taken::Repeated }));
-        let who = Who { principal: token.principal().clone(), token: token.id().clone() };
+        let who = Who::of(token);
         if let Some(suppressed) = self.sampler.verified(who, Taken::Repeated.as_str(), now.boot) {
             let events: Vec<_> = leases.iter().map(|lease| lease.event(EventKind::Repeated, now)).collect();
             for (at, event) in events.into_iter().enumerate() {
@@ -314,8 +312,8 @@ impl Gate {
     }
 
     fn check_room(&self, holder: &Holder, leases: &[Lease]) -> Result<(), Refusal> {
-        let keys = leases.iter().map(|lease| lease.key).collect();
-        self.grants.check_room(holder, &keys, self.limits.sources_per_principal as usize, self.usable)
+        let keys = leases.iter().map(|lease| lease.key);
+        self.grants.check_room(holder, keys, self.limits.sources_per_principal as usize, self.usable)
     }
 
     fn refuse_and_tell(&mut self, source: IpAddr, denied: Denied, to: Option<(ReplyTicket, Peer)>, now: Now) {
@@ -325,6 +323,9 @@ impl Gate {
     }
 
     fn tell(&mut self, to: Option<(ReplyTicket, Peer)>, leases: &[Lease], repeated: bool, now: Now) {
+        if to.is_none() {
+            return;
+        }
         let end = |lease: &Lease| if lease.end == BootTime(0) { UnixTime(0) } else { now.unix_at(lease.end) };
         let mut services: Vec<_> = leases.iter().map(|lease| (lease.service().to_string(), end(lease))).collect();
         services.sort();
@@ -342,7 +343,6 @@ impl Gate {
 }
 
 fn denied(token: &VerifiedToken, refusal: Refusal) -> Denied {
-    let (principal, token) = (token.principal().clone(), token.id().clone());
-    let issuer = Some(principal.issuer.clone());
-    Denied { refusal, issuer, who: Some(Who { principal, token }), rule: None }
+    let issuer = Some(token.principal().issuer.clone());
+    Denied { refusal, issuer, who: Some(Who::of(token)), rule: None }
 }

@@ -1,7 +1,7 @@
 //! Every lease, and what the grant map holds because of them: for each key the latest end of its leases.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     net::IpAddr,
 };
 
@@ -10,6 +10,7 @@ use jpat_common::grant::{GrantKey, GrantValue};
 use super::{
     clock_offset::ClockOffset,
     holders::Holders,
+    keys::Keys,
     lease::{Holder, Lease},
 };
 use crate::{
@@ -38,10 +39,8 @@ pub(super) struct Grants {
     leases: BTreeMap<LeaseId, Lease>,
     next_id: LeaseId,
     by_end: BTreeSet<(BootTime, LeaseId)>,
-    by_key: BTreeSet<(GrantKey, BootTime, LeaseId)>,
+    keys: Keys,
     holders: Holders,
-    /// What the map holds.
-    written: HashMap<GrantKey, BootTime>,
     /// No lease ends later than its `exp` read under this offset.
     read_under: ClockOffset,
 }
@@ -53,9 +52,8 @@ impl Grants {
             leases: BTreeMap::new(),
             next_id: 0,
             by_end: BTreeSet::new(),
-            by_key: BTreeSet::new(),
-            holders: Holders::default(),
-            written: HashMap::new(),
+            keys: Keys::new(),
+            holders: Holders::new(),
             read_under: ClockOffset::MAX,
         }
     }
@@ -71,8 +69,8 @@ impl Grants {
     }
 
     /// Entries in the map, ended ones that were not swept included.
-    pub(super) fn entries(&self) -> usize {
-        self.written.len()
+    pub(super) const fn entries(&self) -> usize {
+        self.keys.count_written()
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -83,24 +81,24 @@ impl Grants {
         self.leases.iter().map(|(id, lease)| (*id, lease))
     }
 
-    /// Whether all of `keys` can be held: by the principal's quota of sources, and within `usable` entries of the map.
+    /// Whether all of `keys`, each of them once, can be held: by the principal's quota of sources, and within `usable` entries of the map.
     pub(super) fn check_room(
         &self,
         holder: &Holder,
-        keys: &BTreeSet<GrantKey>,
+        keys: impl Iterator<Item = GrantKey> + Clone,
         sources_per_principal: usize,
         usable: usize,
     ) -> Result<(), Refusal> {
         match holder {
             Holder::Token(principal, _) => {
-                if !self.holders.has_room(principal, keys.iter().map(GrantKey::source), sources_per_principal) {
+                if !self.holders.has_room(principal, keys.clone().map(|key| *key.source()), sources_per_principal) {
                     return Err(Refusal::TooManySources);
                 }
             }
             Holder::Admin(_) | Holder::Adopted => {}
         }
-        let new = keys.iter().filter(|key| !self.written.contains_key(key)).count();
-        if new > 0 && self.written.len() + new > usable {
+        let new = keys.filter(|key| self.keys.written(*key).is_none()).count();
+        if new > 0 && self.entries() + new > usable {
             return Err(Refusal::GrantsFull);
         }
         Ok(())
@@ -133,7 +131,7 @@ impl Grants {
         let id = self.next_id;
         self.next_id += 1;
         self.by_end.insert((lease.end, id));
-        self.by_key.insert((lease.key, lease.end, id));
+        self.keys.add(lease.key, lease.end, id);
         self.holders.add(id, &lease);
         self.leases.insert(id, lease);
     }
@@ -142,7 +140,7 @@ impl Grants {
     pub(super) fn remove(&mut self, id: LeaseId) -> Option<Lease> {
         let lease = self.leases.remove(&id)?;
         self.by_end.remove(&(lease.end, id));
-        self.by_key.remove(&(lease.key, lease.end, id));
+        self.keys.remove(lease.key, lease.end, id);
         self.holders.remove(id, &lease);
         Some(lease)
     }
@@ -173,11 +171,11 @@ impl Grants {
 
     /// Whether somebody holds the grant.
     pub(super) fn is_held(&self, key: GrantKey) -> bool {
-        self.range(key).next().is_some()
+        self.keys.latest(key).is_some()
     }
 
     pub(super) fn leases_of(&self, key: GrantKey) -> Vec<LeaseId> {
-        self.range(key).map(|(.., id)| *id).collect()
+        self.keys.leases_of(key)
     }
 
     /// Reads every `exp` again if the wall clock went forward, and returns the keys of the leases that end earlier now.
@@ -206,8 +204,7 @@ impl Grants {
 
     /// The map's entry of `key` as its leases want it: the latest end, or none.
     pub(super) fn write_back(&mut self, key: GrantKey) -> Option<Change> {
-        let written = self.written.get(&key).copied();
-        match (self.latest(key), written) {
+        match (self.keys.latest(key), self.keys.written(key)) {
             (Some(end), Some(written)) if end == written => None,
             (Some(end), _) => Some(self.write(key, end)),
             (None, Some(_)) => Some(self.delete(key)),
@@ -217,12 +214,12 @@ impl Grants {
 
     /// As [`Self::write_back`], but writes even what the map should hold already.
     pub(super) fn rewrite(&mut self, key: GrantKey) -> Option<Change> {
-        self.latest(key).map(|end| self.write(key, end))
+        self.keys.latest(key).map(|end| self.write(key, end))
     }
 
     /// Takes over a lease whose entry, with its latest `end`, is in the map.
     pub(super) fn adopt(&mut self, lease: Lease, end: BootTime) {
-        self.written.insert(lease.key, end);
+        self.keys.set_written(lease.key, Some(end));
         if lease.token.is_some() {
             // Another controller read its `exp`.
             self.read_under = ClockOffset::MIN;
@@ -231,20 +228,12 @@ impl Grants {
     }
 
     fn write(&mut self, key: GrantKey, end: BootTime) -> Change {
-        self.written.insert(key, end);
+        self.keys.set_written(key, Some(end));
         Change::Write(key, GrantValue::new(end.0, self.generation))
     }
 
     fn delete(&mut self, key: GrantKey) -> Change {
-        self.written.remove(&key);
+        self.keys.set_written(key, None);
         Change::Delete(key)
-    }
-
-    fn latest(&self, key: GrantKey) -> Option<BootTime> {
-        self.range(key).next_back().map(|(_, end, _)| *end)
-    }
-
-    fn range(&self, key: GrantKey) -> impl DoubleEndedIterator<Item = &(GrantKey, BootTime, LeaseId)> {
-        self.by_key.range((key, BootTime(0), 0)..=(key, BootTime(u64::MAX), LeaseId::MAX))
     }
 }

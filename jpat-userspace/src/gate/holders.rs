@@ -2,7 +2,7 @@
 //!
 //! Most have one lease, and for that a sorted vector takes a fraction of the room of a tree.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use jpat_common::addr::Addr;
 
@@ -10,12 +10,15 @@ use super::{
     grants::LeaseId,
     lease::{Holder, Lease},
 };
-use crate::token::{Principal, TokenId};
+use crate::{
+    table::{self, Table},
+    token::{Principal, TokenId},
+};
 
-#[derive(Default, Debug)]
+#[derive(Debug)]
 pub(super) struct Holders {
-    by_token: HashMap<Arc<TokenId>, Vec<LeaseId>>,
-    by_principal: HashMap<Arc<Principal>, Held>,
+    by_token: Table<Arc<TokenId>, Vec<LeaseId>>,
+    by_principal: Table<Arc<Principal>, Held>,
 }
 
 /// What a principal has.
@@ -28,6 +31,10 @@ struct Held {
 }
 
 impl Holders {
+    pub(super) fn new() -> Self {
+        Self { by_token: table::large(), by_principal: table::large() }
+    }
+
     /// A lease that is newer than all others.
     pub(super) fn add(&mut self, id: LeaseId, lease: &Lease) {
         if let Holder::Token(principal, token) = &*lease.holder {
@@ -75,12 +82,7 @@ impl Holders {
     }
 
     /// Whether a principal would have at most `most` sources with these.
-    pub(super) fn has_room<'a>(
-        &self,
-        principal: &Principal,
-        sources: impl Iterator<Item = &'a Addr>,
-        most: usize,
-    ) -> bool {
+    pub(super) fn has_room(&self, principal: &Principal, sources: impl Iterator<Item = Addr>, most: usize) -> bool {
         let held = self.by_principal.get(principal);
         let mut new: Vec<_> = sources.filter(|source| held.is_none_or(|held| held.find(source).is_err())).collect();
         new.sort_unstable();

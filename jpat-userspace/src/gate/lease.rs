@@ -28,7 +28,7 @@ pub(super) enum Holder {
 
 impl Holder {
     pub(super) fn of(token: &VerifiedToken) -> Self {
-        Self::Token(Arc::new(token.principal().clone()), Arc::new(token.id().clone()))
+        Self::Token(Arc::clone(token.principal()), Arc::clone(token.id()))
     }
 
     pub(super) fn name(&self) -> String {
@@ -89,7 +89,7 @@ impl Lease {
     }
 
     /// The token of a holder that has one.
-    pub(super) fn token_id(&self) -> Option<&TokenId> {
+    pub(super) fn token_id(&self) -> Option<&Arc<TokenId>> {
         match &*self.holder {
             Holder::Token(_, id) => Some(id),
             Holder::Admin(_) | Holder::Adopted => None,

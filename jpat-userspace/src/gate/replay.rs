@@ -4,7 +4,7 @@
 //! token's last lease has ended, because nobody can send that knock a second time.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     sync::Arc,
 };
@@ -16,13 +16,14 @@ use crate::{
     knock::Form,
     refusal::Refusal,
     store::replay::{StoredLease, TokenPlace, TokenRecord},
+    table::{self, Table},
     token::{KeptToken, TokenId, VerifiedToken},
 };
 
 /// The memory of uses, by token id and so never by signature.
 #[derive(Debug)]
 pub(super) struct Replay {
-    uses: HashMap<Arc<TokenId>, Use>,
+    uses: Table<Arc<TokenId>, Use>,
     by_expiry: BTreeMap<TokenPlace, Arc<TokenId>>,
     next_number: u64,
     capacity: usize,
@@ -82,7 +83,7 @@ pub(super) struct Claimed {
 
 impl Claimed {
     /// Which token.
-    pub(super) fn id(&self) -> &TokenId {
+    pub(super) const fn id(&self) -> &Arc<TokenId> {
         &self.id
     }
 
@@ -99,9 +100,9 @@ impl Claimed {
 }
 
 impl Use {
-    fn record(&self, id: &TokenId, token: Option<Arc<KeptToken>>, leases: Vec<StoredLease>) -> TokenRecord {
+    fn record(&self, id: &Arc<TokenId>, token: Option<Arc<KeptToken>>, leases: Vec<StoredLease>) -> TokenRecord {
         let Self { place, offset, until_exp, v4, v6 } = *self;
-        TokenRecord { place, left: None, id: id.clone(), offset_ns: offset.nanos(), until_exp, v4, v6, token, leases }
+        TokenRecord { place, left: None, id: Arc::clone(id), offset_ns: offset.nanos(), until_exp, v4, v6, token, leases }
     }
 }
 
@@ -114,7 +115,7 @@ impl Replay {
         tokens: &[TokenRecord],
     ) -> Self {
         let mut replay = Self {
-            uses: HashMap::new(),
+            uses: table::large(),
             by_expiry: BTreeMap::new(),
             next_number: 0,
             capacity: capacity as usize,
@@ -133,7 +134,7 @@ impl Replay {
                 used.v4 = used.v4.or(other.v4);
                 used.v6 = used.v6.or(other.v6);
             }
-            replay.set(Arc::new(id.clone()), Some(used));
+            replay.set(Arc::clone(id), Some(used));
         }
         replay
     }
@@ -186,7 +187,7 @@ impl Replay {
 
     fn check_once(&self, attempt: Attempt<'_>, bound: Option<&Use>, now: Now) -> Result<Kind, Refusal> {
         let Attempt { token, form, source, has_lease, .. } = attempt;
-        if let TokenId::Digest(_) = token.id() {
+        if let TokenId::Digest(_) = **token.id() {
             return Err(Refusal::NoTokenId);
         }
         match bound {
@@ -207,7 +208,7 @@ impl Replay {
     pub(super) fn claim(&mut self, attempt: Attempt<'_>, now: Now) -> Claimed {
         let Attempt { token, mode, form, source, has_lease } = attempt;
         let offset = ClockOffset::of(now);
-        let id = Arc::new(token.id().clone());
+        let id = Arc::clone(token.id());
         let before = self.uses.get(&id).copied();
         let place = match before {
             Some(Use { place, .. }) => TokenPlace { expires: place.expires.max(token.expires()), ..place },
@@ -270,7 +271,7 @@ impl Replay {
     /// What the store has to know of a token, if anything binds it.
     pub(super) fn record(
         &self,
-        id: &TokenId,
+        id: &Arc<TokenId>,
         token: Option<Arc<KeptToken>>,
         leases: Vec<StoredLease>,
     ) -> Option<TokenRecord> {

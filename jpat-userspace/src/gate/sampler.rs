@@ -124,6 +124,6 @@ mod tests {
     fn who(sub: &str, jti: &str) -> Who {
         let issuer = "corp".to_owned();
         let token = TokenId::Jti(issuer.clone(), jti.to_owned());
-        Who { principal: Principal { issuer, subject: sub.to_owned() }, token }
+        Who { principal: Arc::new(Principal { issuer, subject: sub.to_owned() }), token: Arc::new(token) }
     }
 }

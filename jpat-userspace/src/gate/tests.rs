@@ -157,7 +157,7 @@ impl Host {
 
     fn admit(&mut self, source: &str) -> Option<Job> {
         let datagram = datagram(source, b"a.b.c", self.now);
-        self.gate.admit(&datagram, self.now);
+        self.gate.admit(datagram, self.now);
         self.run();
         self.gate.next_job()
     }
@@ -176,7 +176,7 @@ impl Host {
     /// What a worker and the gate do with a sealed knock.
     fn send(&mut self, knock: &SealedKnock, source: &str) {
         let datagram = Received { form: Form::Sealed, group: knock.group, ..datagram(source, &HEADER, self.now) };
-        self.gate.admit(&datagram, self.now);
+        self.gate.admit(datagram, self.now);
         let job = self.gate.next_job().unwrap();
         let judged = knock.judged(self.now);
         assert_eq!(self.gate.conclude(job, SNAPSHOT, judged, self.now).map(|job| job.id), None);

@@ -21,7 +21,9 @@ pub fn decode(bytes: &[u8]) -> Result<&str, Refusal> {
     if header.is_empty() || payload.is_empty() {
         return Err(Refusal::NotJws);
     }
-    if !line.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.')) {
+    // Without a branch for each character, so that many are looked at in one step.
+    let is_good = |byte: &u8| byte.is_ascii_alphanumeric() | (*byte == b'-') | (*byte == b'_') | (*byte == b'.');
+    if !line.iter().fold(true, |are_good, byte| are_good & is_good(byte)) {
         return Err(Refusal::BadBase64);
     }
     // All of it is ASCII by now.

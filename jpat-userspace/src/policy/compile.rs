@@ -18,6 +18,7 @@ use super::{
     facts::SERVICE,
     pattern::Pattern,
     place, shape,
+    used::Used,
 };
 
 /// Longest expression, bytes.
@@ -45,6 +46,7 @@ const MAX_BRACKETS: u16 = 32;
 pub(super) struct Rule {
     expression: IdedExpr,
     own: Own,
+    used: Used,
 }
 
 /// Variables of one rule.
@@ -108,14 +110,22 @@ impl Rule {
             found.map(|f| error(place::find(source, &f.place), f.message)).collect::<Vec<_>>()
         })?;
         let patterns = patterns.into_iter().enumerate().map(|(index, p)| (check::pattern_name(index), p)).collect();
-        Ok(Self { expression, own: Own { service, patterns } })
+        let used = Used::of(&expression);
+        Ok(Self { expression, own: Own { service, patterns }, used })
+    }
+
+    /// What it reads.
+    pub(super) const fn used(&self) -> &Used {
+        &self.used
     }
 
     /// Evaluates it; anything but `true` and `false` is an error.
     pub(super) fn run<'v>(&'v self, facts: &Context<'_, 'v>) -> RuleOutcome {
         let mut scope = facts.new_inner_scope();
         scope.set_variable_resolver(&self.own);
-        scope.add_variable_as_val(budget::VARIABLE, Box::new(Budget::default()));
+        if self.used.has(budget::VARIABLE) {
+            scope.add_variable_as_val(budget::VARIABLE, Box::new(Budget::default()));
+        }
         match Value::resolve_val(&self.expression, &scope) {
             Ok(value) => match value.downcast_ref::<CelBool>() {
                 Some(answer) if *answer.inner() => RuleOutcome::True,

@@ -11,31 +11,58 @@ use cel::{
 };
 use serde_json::Value as Json;
 
-use super::environment::ENVIRONMENT;
-use crate::{clock::UnixTime, knock::Form, token::VerifiedToken};
+use super::{environment::ENVIRONMENT, used::Used};
+use crate::{clock::UnixTime, knock::Form, token::{VerifiedToken, jws::Header}};
 
+/// The variable of all that the token says.
+pub(super) const CLAIMS: &str = "claims";
 /// Variables of every rule.
-pub(super) const VARIABLES: &[&str] = &["claims", "header", "issuer", "source", "now", "knock"];
+pub(super) const VARIABLES: &[&str] = &[CLAIMS, "header", "issuer", "source", "now", "knock"];
 /// The variable that only the rule of a service has.
 pub(super) const SERVICE: &str = "service";
 /// Variables with a fixed set of members, any of which may be absent from `header`.
 pub(super) const MEMBERS: &[(&str, &[&str])] = &[("header", &["alg", "kid", "typ"]), ("knock", &["form", "proof"])];
 
-/// The variables for one token, except [`SERVICE`].
-pub(super) fn context<'v>(token: &'v VerifiedToken, source: IpAddr, form: Form, now: UnixTime) -> Context<'v, 'v> {
+/// The variables for one token, except [`SERVICE`], as far as they are used.
+pub(super) fn context<'v>(
+    token: &'v VerifiedToken,
+    source: IpAddr,
+    form: Form,
+    now: UnixTime,
+    used: &Used,
+) -> Context<'v, 'v> {
     let mut context = Context::with_env(Arc::clone(&ENVIRONMENT));
-    context.add_variable_as_val("claims", value(token.claims()));
-    context.add_variable_as_val("header", header(token.header()));
-    context.add_variable_as_val("issuer", Box::new(CelString::from(token.principal().issuer.as_str())));
-    context.add_variable_as_val("source", Box::new(CelString::from(source.to_canonical().to_string())));
-    context.add_variable_as_val("now", Box::new(timestamp(now)));
-    context.add_variable_as_val("knock", knock(form, token));
+    let mut add = |name, value: &dyn Fn() -> Box<dyn Val + 'v>| {
+        if used.has(name) {
+            context.add_variable_as_val(name, value());
+        }
+    };
+    add(CLAIMS, &|| claims(token.claims(), used));
+    add("header", &|| header(token.header()));
+    add("issuer", &|| Box::new(CelString::from(token.principal().issuer.as_str())));
+    add("source", &|| Box::new(CelString::from(source.to_canonical().to_string())));
+    add("now", &|| Box::new(timestamp(now)));
+    add("knock", &|| knock(form, token));
     context
 }
 
+fn claims<'v>(json: &'v Json, used: &Used) -> Box<dyn Val + 'v> {
+    let members = json.as_object().into_iter().flatten().filter(|(name, _)| used.has_claim(name));
+    members_of(members)
+}
+
 /// A member that the token does not have is absent, not null, so that `has(header.kid)` tells.
-fn header<'v>(json: &'v Json) -> Box<dyn Val + 'v> {
-    let members = json.as_object().into_iter().flatten().filter(|(_, member)| !member.is_null());
+fn header(header: &Header) -> Box<dyn Val + '_> {
+    let mut members: HashMap<_, Box<dyn Val + '_>> = HashMap::new();
+    for (name, member) in [("alg", &header.alg), ("kid", &header.kid), ("typ", &header.typ)] {
+        if let Some(text) = member {
+            members.insert(CelMapKey::from(name), Box::new(CelString::from(text.as_str())));
+        }
+    }
+    Box::new(CelMap::from(members))
+}
+
+fn members_of<'v>(members: impl Iterator<Item = (&'v String, &'v Json)>) -> Box<dyn Val + 'v> {
     let members: HashMap<_, _> =
         members.map(|(name, member)| (CelMapKey::from(name.as_str()), value(member))).collect();
     Box::new(CelMap::from(members))
@@ -53,11 +80,7 @@ fn value<'v>(json: &'v Json) -> Box<dyn Val + 'v> {
         },
         Json::String(text) => Box::new(CelString::from(text.as_str())),
         Json::Array(items) => Box::new(CelList::from(items.iter().map(value).collect::<Vec<_>>())),
-        Json::Object(members) => {
-            let members: HashMap<_, _> =
-                members.iter().map(|(name, member)| (CelMapKey::from(name.as_str()), value(member))).collect();
-            Box::new(CelMap::from(members))
-        }
+        Json::Object(members) => members_of(members.iter()),
     }
 }
 

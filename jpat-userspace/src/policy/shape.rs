@@ -16,7 +16,7 @@ pub(super) fn depth(root: &IdedExpr) -> usize {
     deepest
 }
 
-fn children(node: &IdedExpr) -> Vec<&IdedExpr> {
+pub(super) fn children(node: &IdedExpr) -> Vec<&IdedExpr> {
     match &node.expr {
         Expr::Unspecified | Expr::Literal(_) | Expr::Ident(_) => vec![],
         Expr::Select(select) => vec![&select.operand],

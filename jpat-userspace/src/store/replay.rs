@@ -41,7 +41,7 @@ const COMPLETE: &str = "replay.complete";
 const RETRY: Duration = Duration::from_secs(1);
 
 /// Layout of the records.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// The replay store in `STATE/replay` and `STATE/replay.json`. One process has it open; the lock on the state directory
 /// sees to that.

@@ -1,7 +1,7 @@
 //! The checks on a token, in the order of [`Refusal::ALL`]. What needs no signature comes first, because it is cheap; nothing of
 //! it is believed before the signature verified under a key of the issuer that the token names.
 
-use serde_json::json;
+use std::sync::Arc;
 
 use super::{
     Principal, TokenId, VerifiedToken,
@@ -58,14 +58,14 @@ pub fn verify<'c, 'p>(
     let issuer = route(&claims, config, record).map_err(stranger(None))?;
     authenticate(&parts, &header, form, issuer, keys, now.unix, record).map_err(stranger(Some(issuer)))?;
 
-    let principal = Principal { issuer: issuer.name.clone(), subject: claims.sub.clone().unwrap_or_default() };
-    let id = match &claims.jti {
-        Some(jti) => TokenId::Jti(issuer.name.clone(), jti.clone()),
+    let accepted = accept(&claims, presented, issuer, now.unix, record);
+    let principal = Arc::new(Principal { issuer: issuer.name.clone(), subject: claims.sub.unwrap_or_default() });
+    let id = Arc::new(match claims.jti {
+        Some(jti) => TokenId::Jti(issuer.name.clone(), jti),
         None => TokenId::Digest(sha256(parts.signing_input)),
-    };
-    match accept(&claims, presented, issuer, now.unix, record) {
+    });
+    match accepted {
         Ok(expires) => {
-            let header = json!({ "alg": header.alg, "kid": header.kid, "typ": header.typ });
             let (issued_at, claims) = (claims.iat, claims.all.into());
             Ok((VerifiedToken { principal, id, expires, issued_at, header, claims }, issuer))
         }

@@ -44,7 +44,7 @@ fn decode(part: &str) -> Result<Vec<u8>, Refusal> {
 }
 
 /// What JPAT reads of a header. Members that only describe (`x5t`, `cty`, private ones) are ignored, as RFC 7515 §4 asks.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Header {
     /// Algorithm, as the token names it; only ever compared with what the configuration allows.
     pub alg: Option<String>,

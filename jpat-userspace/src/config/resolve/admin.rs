@@ -27,7 +27,7 @@ impl Resolver {
             flows_per_grant: flows_per_grant?,
             sources_per_principal: sources?,
             workers: match workers? {
-                0 => cores(),
+                0 => threads(),
                 workers => workers,
             },
             queue: queue?,
@@ -106,7 +106,10 @@ fn group_id(name: &str) -> Option<u32> {
     }
 }
 
-fn cores() -> u32 {
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    u32::try_from(cores.min(MAX_AUTO_WORKERS)).unwrap_or(1)
+/// A thread for each CPU of this process; none where there is one, which is the loop's.
+fn threads() -> u32 {
+    match std::thread::available_parallelism().map_or(1, std::num::NonZero::get) {
+        1 => 0,
+        cores => u32::try_from(cores.min(MAX_AUTO_WORKERS)).unwrap_or(1),
+    }
 }

@@ -82,7 +82,7 @@ impl<T> FairQueue<T> {
         });
         let items = held.sources.entry(source).or_insert_with(|| {
             held.turns.push_back(source);
-            VecDeque::new()
+            VecDeque::with_capacity(1)
         });
         held.by_length.remove(&(items.len(), source));
         items.push_back(item);

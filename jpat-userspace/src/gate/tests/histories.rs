@@ -170,7 +170,7 @@ impl History {
         if let [result] = results[..] {
             self.accepted(&token, mode, source, result)?;
             if mode == ReplayMode::BindSource {
-                let slots = self.bound.entry(token.id().clone()).or_default();
+                let slots = self.bound.entry(TokenId::clone(token.id())).or_default();
                 slots[usize::from(ip(source).is_ipv6())] = Some(ip(source));
             }
         }
@@ -214,7 +214,7 @@ impl History {
         match (mode, result) {
             (ReplayMode::Once, Taken::Granted | Taken::Renewed) => {
                 prop_assert!(!self.opened.contains_key(token.id()), "{:?} opened twice", token.id());
-                self.opened.insert(token.id().clone(), latest);
+                self.opened.insert(TokenId::clone(token.id()), latest);
             }
             (ReplayMode::Once, Taken::Repeated) => {
                 // Its grant lives, and ends when it ended before; nothing here ends later than 30 s from now.

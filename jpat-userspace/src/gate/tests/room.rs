@@ -86,7 +86,7 @@ fn p5_bare_knocks_have_a_budget_that_garbage_does_not_use_up() {
         (b"a.b.c", "192.0.2.1", Some(Refusal::RateLimited)),
     ] {
         let before = host.refused.len();
-        host.gate.admit(&datagram(source, bytes, host.now), host.now);
+        host.gate.admit(datagram(source, bytes, host.now), host.now);
         let job = host.gate.next_job();
         if let Some(job) = &job {
             host.gate.abandon(job.id);
@@ -102,13 +102,13 @@ fn p5_bare_knocks_have_a_budget_that_garbage_does_not_use_up() {
 fn p5_strangers_get_ten_lines_a_second_and_every_refusal_is_counted() {
     let mut host = Host::new();
     for _ in 0..1_000 {
-        host.gate.admit(&datagram("192.0.2.1", b"?", host.now), host.now);
+        host.gate.admit(datagram("192.0.2.1", b"?", host.now), host.now);
     }
     host.run();
     assert_eq!((host.refused.len(), host.events.len()), (1_000, 10));
     assert!(host.events.iter().all(|event| event.suppressed == 0 && event.reason == Some("not_jws")));
     host.sleep(1);
-    host.gate.admit(&datagram("192.0.2.1", b"?", host.now), host.now);
+    host.gate.admit(datagram("192.0.2.1", b"?", host.now), host.now);
     host.run();
     assert_eq!(host.events[10].suppressed, 990);
 }

@@ -29,7 +29,7 @@ pub(super) fn token(record: &TokenRecord) -> Result<Vec<u8>, encode::Error<Infal
     let kept = record.token.as_ref().map_or("", |token| token.text());
     let mut cbor = Encoder::new(Vec::with_capacity(256 + kept.len() + 64 * record.leases.len()));
     cbor.array(PARTS)?;
-    match &record.id {
+    match &*record.id {
         TokenId::Jti(issuer, jti) => cbor.array(2)?.str(issuer)?.str(jti)?,
         TokenId::Digest(digest) => cbor.bytes(digest)?,
     };
@@ -58,13 +58,13 @@ pub(super) fn read_token(key: &[u8], row: &[u8]) -> Result<TokenRecord, decode::
     if cbor.array()? != Some(PARTS) {
         return Err(fault());
     }
-    let id = if cbor.datatype()? == Type::Bytes {
+    let id = Arc::new(if cbor.datatype()? == Type::Bytes {
         TokenId::Digest(cbor.bytes()?.try_into().map_err(|_length| fault())?)
     } else if cbor.array()? == Some(2) {
         TokenId::Jti(cbor.str()?.to_owned(), cbor.str()?.to_owned())
     } else {
         return Err(fault());
-    };
+    });
     let offset_ns = i128::from_be_bytes(cbor.bytes()?.try_into().map_err(|_length| fault())?);
     let until_exp = cbor.bool()?;
     let v4 = match read_address(&mut cbor)? {

@@ -52,7 +52,7 @@ pub struct TokenRecord {
     /// Where it was kept until now, if elsewhere.
     pub left: Option<TokenPlace>,
     /// Which.
-    pub id: TokenId,
+    pub id: Arc<TokenId>,
     /// Nanoseconds from boot time to wall-clock time when `exp` was read, at most.
     pub offset_ns: i128,
     /// Whether what it bound is bound until `exp`: it came bare, or it may be used once.

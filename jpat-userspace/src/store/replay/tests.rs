@@ -167,7 +167,7 @@ fn p6_a_foreign_header_is_an_error_with_a_remedy() {
         ("{", "is damaged"),
         ("{}", "names no version"),
         (r#"{"version":1}"#, "is of version 1"),
-        (r#"{"version":2}"#, "is damaged"),
+        (r#"{"version":3}"#, "is damaged"),
     ] {
         let dir = filled();
         fs::write(dir.path().join("replay.json"), text).unwrap();
