@@ -82,8 +82,8 @@ pub struct Gate {
     /// How many flows each key has, as last seen.
     flows: BTreeMap<GrantKey, usize>,
     tick: Option<BootTime>,
-    /// When leases were last held against the clock.
-    settled: BootTime,
+    /// When leases were last held against the clocks.
+    settled: Now,
     /// Tokens of which the store knows something else, and where it keeps that.
     unnoted: BTreeMap<Arc<TokenId>, BTreeSet<TokenPlace>>,
     /// [`Command::Note`] is among the commands.
@@ -132,7 +132,7 @@ impl Gate {
             outlived: Outlived::new(limits.flows as usize),
             flows: BTreeMap::new(),
             tick: None,
-            settled: now.boot,
+            settled: now,
             unnoted,
             is_note_due: false,
             commands: VecDeque::new(),
@@ -262,7 +262,9 @@ impl Gate {
 
     /// Brings leases and map to what they should be at `now`.
     fn settle(&mut self, now: Now) {
-        self.settled = now.boot;
+        if std::mem::replace(&mut self.settled, now) == now {
+            return;
+        }
         let shortened = self.grants.shorten(now);
         let cut: Vec<_> = shortened.iter().flat_map(|key| self.grants.leases_of(*key)).collect();
         let cut: Vec<_> = cut.into_iter().filter_map(|lease| self.known(lease)).collect();
@@ -307,7 +309,7 @@ impl Gate {
         let mut tokens: BTreeMap<&Arc<TokenId>, bool> = BTreeMap::new();
         for lease in removed {
             if let Some(token) = lease.token_id() {
-                *tokens.entry(token).or_default() |= lease.end > self.settled;
+                *tokens.entry(token).or_default() |= lease.end > self.settled.boot;
             }
         }
         let tokens: Vec<_> = tokens.into_iter().map(|(id, is_early)| (id.clone(), is_early)).collect();

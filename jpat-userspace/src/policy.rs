@@ -258,10 +258,5 @@ fn opening(service: &Service, id: ServiceId) -> Opening {
 }
 
 fn denied(token: &VerifiedToken, refusal: Refusal, rule: Option<&String>) -> Denied {
-    Denied {
-        refusal,
-        issuer: Some(token.principal().issuer.clone()),
-        who: Some(Who::of(token)),
-        rule: rule.cloned(),
-    }
+    Denied { refusal, issuer: Some(token.principal().issuer.clone()), who: Some(Who::of(token)), rule: rule.cloned() }
 }

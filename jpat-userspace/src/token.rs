@@ -67,7 +67,7 @@ pub struct VerifiedToken {
     id: Arc<TokenId>,
     expires: UnixTime,
     issued_at: Option<UnixTime>,
-    header: jws::Header,
+    header: Arc<jws::Header>,
     claims: serde_json::Value,
 }
 
@@ -98,7 +98,7 @@ impl VerifiedToken {
 
     /// `alg`, `kid`, `typ`: what policies may see of the header.
     #[must_use]
-    pub const fn header(&self) -> &jws::Header {
+    pub fn header(&self) -> &jws::Header {
         &self.header
     }
 
@@ -122,7 +122,7 @@ impl VerifiedToken {
             id: Arc::new(id),
             expires: date("exp").unwrap_or_default(),
             issued_at: date("iat"),
-            header: jws::Header { alg: Some("ES256".to_owned()), ..jws::Header::default() },
+            header: Arc::new(jws::Header { alg: Some("ES256".to_owned()), ..jws::Header::default() }),
             claims,
         }
     }

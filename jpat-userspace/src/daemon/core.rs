@@ -89,6 +89,9 @@ impl Core {
                 Command::Audit(event) => self.audit.add(&event),
             }
         }
+        if let Err(error) = self.datapath.tables_mut().write_hints(clock::now().boot) {
+            tracing::error!("writing which sources can have a grant: {error:#}; it is tried again");
+        }
         // Whoever is answered finds what happened in the log.
         self.audit.flush();
         for answer in answers {

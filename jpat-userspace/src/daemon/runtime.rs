@@ -237,6 +237,7 @@ impl Runtime {
     fn next_timeout(&self) -> Option<BootTime> {
         let timeouts = [
             self.core.gate.poll_timeout(),
+            self.core.datapath.tables().hints_due(),
             self.refresher.poll_timeout(),
             self.follower.poll_timeout(),
             self.sweeper.poll_timeout(),
@@ -303,6 +304,7 @@ impl Runtime {
 
     fn on_done(&mut self, done: Vec<Done>) {
         let mut principals: Vec<Arc<Principal>> = Vec::new();
+        let mut now = clock::now();
         for Done { job, found } in done {
             let Some(found) = found else {
                 tracing::error!("a knock from {} is given up: its verification panicked", job.knock.source);
@@ -315,19 +317,19 @@ impl Runtime {
                 if principals.contains(principal) {
                     self.settle();
                     principals.clear();
+                    now = clock::now();
                 }
                 principals.push(Arc::clone(principal));
             }
-            self.conclude(job, found);
+            self.conclude(job, found, now);
         }
         let jobs = std::iter::from_fn(|| self.core.gate.next_job()).collect();
         self.settle();
         self.hand_out(jobs);
     }
 
-    fn conclude(&mut self, job: Job, found: Found) {
+    fn conclude(&mut self, job: Job, found: Found, now: Now) {
         let Found { snapshot_generation, outcome } = found;
-        let now = clock::now();
         if let Outcome::Denied(denied) = &outcome.outcome
             && matches!(denied.refusal, Refusal::UnknownKid | Refusal::NoKeys)
             && let Some(issuer) = &denied.issuer

@@ -102,12 +102,12 @@ impl Tables {
         Ok(())
     }
 
-    /// Writes one grant.
+    /// Writes one grant, which becomes effective with [`Self::write_hints`].
     ///
     /// # Errors
     /// The kernel's refusal.
     pub fn write_grant(&mut self, key: &GrantKey, value: &GrantValue) -> Result<(), DataPathError> {
-        self.hint(key)?;
+        self.hint(key);
         self.grants_mut()?.insert(key, value, 0).map_err(DataPathError::map(map_name::GRANTS))
     }
 
@@ -117,7 +117,8 @@ impl Tables {
     /// The kernel's refusal.
     pub fn delete_grant(&mut self, key: &GrantKey) -> Result<(), DataPathError> {
         absent_is_fine(self.grants_mut()?.remove(key)).map_err(DataPathError::map(map_name::GRANTS))?;
-        self.forget_hint(key)
+        self.forget_hint(key);
+        Ok(())
     }
 
     /// Every grant in the map, ended ones included.
@@ -185,7 +186,7 @@ impl Tables {
             (has_prefixes, settings::FLAG_PREFIX_DESTINATIONS),
             (!rules.always_allow.is_empty(), settings::FLAG_ALWAYS_ALLOW),
             (rules.drop_tunnels, settings::FLAG_DROP_TUNNELS),
-            (true, settings::FLAG_GRANT_HINTS),
+            (self.has_hints(), settings::FLAG_GRANT_HINTS),
         ];
         self.write_settings(&Settings {
             max_ttl_ns: nanos(rules.max_ttl.saturating_add(TICK_ALLOWANCE)),

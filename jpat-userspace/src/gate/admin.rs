@@ -108,6 +108,8 @@ impl Gate {
         let max_ttl = u64::try_from(self.max_ttl.as_nanos()).unwrap_or(u64::MAX);
         let holder = Arc::new(Holder::Adopted);
         let tokens = std::mem::take(&mut self.stored);
+        // What comes now was never held against the clocks.
+        self.settled = Now::default();
         let mut stored: BTreeMap<GrantKey, Vec<_>> = BTreeMap::new();
         for record in &tokens {
             // Its own `exp` bounds a lease, whatever that of another token with the same id.

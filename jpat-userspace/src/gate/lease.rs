@@ -33,7 +33,7 @@ impl Holder {
 
     pub(super) fn name(&self) -> String {
         match self {
-            Self::Token(principal, _) => principal.to_string(),
+            Self::Token(principal, _) => [&principal.issuer, ":", &principal.subject].concat(),
             Self::Admin(name) => name.clone(),
             Self::Adopted => "adopted".to_owned(),
         }
@@ -48,7 +48,10 @@ impl Holder {
 
     fn token_id(&self) -> Option<String> {
         match self {
-            Self::Token(_, id) => Some(id.to_string()),
+            Self::Token(_, id) => Some(match &**id {
+                TokenId::Jti(_, jti) => jti.clone(),
+                TokenId::Digest(_) => id.to_string(),
+            }),
             Self::Admin(_) | Self::Adopted => None,
         }
     }

@@ -102,7 +102,17 @@ impl Claimed {
 impl Use {
     fn record(&self, id: &Arc<TokenId>, token: Option<Arc<KeptToken>>, leases: Vec<StoredLease>) -> TokenRecord {
         let Self { place, offset, until_exp, v4, v6 } = *self;
-        TokenRecord { place, left: None, id: Arc::clone(id), offset_ns: offset.nanos(), until_exp, v4, v6, token, leases }
+        TokenRecord {
+            place,
+            left: None,
+            id: Arc::clone(id),
+            offset_ns: offset.nanos(),
+            until_exp,
+            v4,
+            v6,
+            token,
+            leases,
+        }
     }
 }
 

@@ -12,7 +12,11 @@ use cel::{
 use serde_json::Value as Json;
 
 use super::{environment::ENVIRONMENT, used::Used};
-use crate::{clock::UnixTime, knock::Form, token::{VerifiedToken, jws::Header}};
+use crate::{
+    clock::UnixTime,
+    knock::Form,
+    token::{VerifiedToken, jws::Header},
+};
 
 /// The variable of all that the token says.
 pub(super) const CLAIMS: &str = "claims";

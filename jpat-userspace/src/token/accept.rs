@@ -76,7 +76,7 @@ pub fn verify<'c, 'p>(
     }
 }
 
-fn read<'t>(token: &'t str, form: Form, record: &mut impl Record) -> Result<(Parts<'t>, Header, Claims), Refusal> {
+fn read<'t>(token: &'t str, form: Form, record: &mut impl Record) -> Result<(Parts<'t>, Arc<Header>, Claims), Refusal> {
     let most = match form {
         Form::Bare => MAX_PAYLOAD,
         Form::Sealed => sealed::MAX_TOKEN,
@@ -84,7 +84,7 @@ fn read<'t>(token: &'t str, form: Form, record: &mut impl Record) -> Result<(Par
     let fits = if token.len() <= most { Ok(()) } else { Err(Refusal::TooLong) };
     record.step("length", fits, |_| format!("{} bytes, at most {most}", token.len()))?;
     let parts = record.step("jws", Parts::split(token), |_| String::new())?;
-    let header = record.step("header", Header::parse(&parts.header), |header| {
+    let header = record.step("header", Header::read(parts.header), |header| {
         let all = header.map(|header| {
             format!("alg {}, kid {}, typ {}", shown(&header.alg), shown(&header.kid), shown(&header.typ))
         });

@@ -1,5 +1,7 @@
 //! The compact serialization of RFC 7515 §7.1, split and decoded strictly; the header read into a closed struct.
 
+use std::{cell::RefCell, sync::Arc};
+
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Map, Value};
 
@@ -9,11 +11,17 @@ use crate::refusal::Refusal;
 /// Most bytes of a `kid`, an opaque name to us.
 pub const MAX_KID: usize = 256;
 
-/// Three decoded parts, and what the signature is over.
+thread_local! {
+    /// The good header that was read last on this thread, and its text: an issuer's tokens have the same one until its key
+    /// changes.
+    static LAST: RefCell<Option<(Box<str>, Arc<Header>)>> = const { RefCell::new(None) };
+}
+
+/// Three parts, and what the signature is over.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Parts<'t> {
-    /// Decoded header, never empty.
-    pub header: Vec<u8>,
+    /// The header as it came: canonical base64url, never empty.
+    pub header: &'t str,
     /// Decoded payload.
     pub payload: Vec<u8>,
     /// Header, dot and payload as they came (RFC 7515 §5.1).
@@ -35,8 +43,15 @@ impl<'t> Parts<'t> {
             return Err(Refusal::NotJws);
         }
         decode(signature)?;
-        Ok(Self { header: decode(header)?, payload: decode(payload)?, signing_input, signature })
+        if last(header).is_none() {
+            decode(header)?;
+        }
+        Ok(Self { header, payload: decode(payload)?, signing_input, signature })
     }
+}
+
+fn last(text: &str) -> Option<Arc<Header>> {
+    LAST.with_borrow(|last| last.as_ref().filter(|(known, _)| **known == *text).map(|(_, header)| Arc::clone(header)))
 }
 
 fn decode(part: &str) -> Result<Vec<u8>, Refusal> {
@@ -55,6 +70,19 @@ pub struct Header {
 }
 
 impl Header {
+    /// Reads a header as it came.
+    ///
+    /// # Errors
+    /// [`Refusal::BadBase64`], and those of [`Self::parse`].
+    pub fn read(text: &str) -> Result<Arc<Self>, Refusal> {
+        if let Some(header) = last(text) {
+            return Ok(header);
+        }
+        let header = Arc::new(Self::parse(&decode(text)?)?);
+        LAST.set(Some((text.into(), Arc::clone(&header))));
+        Ok(header)
+    }
+
     /// Reads a decoded header.
     ///
     /// # Errors
@@ -92,6 +120,37 @@ fn text(members: &Map<String, Value>, name: &str) -> Result<Option<String>, Refu
         Some(Value::String(text)) => Ok(Some(text.clone())),
         Some(Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => {
             Err(Refusal::BadHeader)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What was read last changes nothing of what the next is read as.
+    #[test]
+    fn a_header_is_read_the_same_after_any_other() {
+        let text = |json: &str| URL_SAFE_NO_PAD.encode(json);
+        let good = [r#"{"alg":"ES256","kid":"a"}"#, r#"{"alg":"ES256","kid":"b"}"#, r#"{"typ":"JWT"}"#].map(text);
+        let bad = [text(r#"{"alg":"none"}"#), text(r#"{"alg":1}"#), text("{"), "e".to_owned(), "e30=".to_owned()];
+        let all: Vec<_> = good.iter().chain(&bad).collect();
+        let alone = |text: &str| {
+            LAST.set(None);
+            let split = Parts::split(&format!("{text}.e30.")).map(|_| ());
+            (split, Header::read(text))
+        };
+        let expected: Vec<_> = all.iter().map(|text| alone(text)).collect();
+        assert_eq!(expected.iter().filter(|(_, read)| read.is_ok()).count(), good.len());
+        for first in &all {
+            for (second, expected) in all.iter().zip(&expected) {
+                LAST.set(None);
+                let _read = Header::read(first);
+                for _ in 0..2 {
+                    assert_eq!(Parts::split(&format!("{second}.e30.")).map(|_| ()), expected.0, "{first} {second}");
+                    assert_eq!(Header::read(second), expected.1, "{first} {second}");
+                }
+            }
         }
     }
 }

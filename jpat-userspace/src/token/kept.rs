@@ -64,13 +64,14 @@ impl KeptToken {
     /// The token. Nothing if the text is none.
     #[must_use]
     pub fn restore(&self) -> Option<VerifiedToken> {
-        let Read(issuer, digest, expires, issued_at, (alg, kid, typ), claims) = serde_json::from_str(&self.text).ok()?;
+        let Read(issuer, digest, expires, issued_at, (alg, kid, typ), claims) =
+            serde_json::from_str(&self.text).ok()?;
         let text = |name: &str| claims.get(name).and_then(Value::as_str).map(str::to_owned);
         let id = match digest {
             Some(digest) => TokenId::Digest(URL_SAFE_NO_PAD.decode(digest).ok()?.try_into().ok()?),
             None => TokenId::Jti(issuer.clone(), text("jti")?),
         };
-        let header = Header { alg, kid, typ };
+        let header = Arc::new(Header { alg, kid, typ });
         let principal = Principal { issuer, subject: text("sub").unwrap_or_default() };
         Some(VerifiedToken { principal: Arc::new(principal), id: Arc::new(id), expires, issued_at, header, claims })
     }
@@ -89,7 +90,9 @@ mod tests {
         let kept = KeptToken::of(&token);
         assert_eq!((kept.restore(), kept.expires()), (Some(token.clone()), token.expires()));
         assert_eq!(KeptToken::stored(kept.expires(), kept.text().into()), kept);
-        for bad in ["", "{}", "[]", r#"["corp",null,1,1,[null,null,null],{}]"#, r#"["corp","AAAA",1,1,[null,null,null],{}]"#] {
+        for bad in
+            ["", "{}", "[]", r#"["corp",null,1,1,[null,null,null],{}]"#, r#"["corp","AAAA",1,1,[null,null,null],{}]"#]
+        {
             assert_eq!(KeptToken::stored(kept.expires(), bad.into()).restore(), None, "{bad}");
         }
     }

@@ -20,10 +20,10 @@ pub fn algorithm(header: &Header, allowed: &[Algorithm]) -> Result<Algorithm, Re
 /// Verifies a compact JWS whose payload may be anything, by the steps that a token goes through, and returns the payload.
 ///
 /// # Errors
-/// What [`Parts::split`], [`Header::parse`], [`algorithm`], [`KeySet::select`] and the verification refuse.
+/// What [`Parts::split`], [`Header::read`], [`algorithm`], [`KeySet::select`] and the verification refuse.
 pub fn verify_jws(token: &str, keys: &KeySet, allowed: &[Algorithm]) -> Result<Vec<u8>, Refusal> {
     let parts = Parts::split(token)?;
-    let header = Header::parse(&parts.header)?;
+    let header = Header::read(parts.header)?;
     let algorithm = algorithm(&header, allowed)?;
     let key = keys.select(header.kid.as_deref(), algorithm)?;
     key.verify(algorithm, parts.signing_input.as_bytes(), parts.signature)?;

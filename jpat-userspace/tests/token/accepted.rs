@@ -29,7 +29,8 @@ fn a_good_token_says_who_until_when_and_which() {
     assert_eq!(token.expires(), UnixTime::from_secs(NOW + 60));
     assert_eq!(token.issued_at(), Some(UnixTime::from_secs(NOW - 5)));
     let parameter = |text: &str| Some(text.to_owned());
-    let header = jpat_userspace::token::jws::Header { alg: parameter("ES256"), kid: parameter("k1"), typ: parameter("JWT") };
+    let header =
+        jpat_userspace::token::jws::Header { alg: parameter("ES256"), kid: parameter("k1"), typ: parameter("JWT") };
     assert_eq!(*token.header(), header);
     assert_eq!(token.claims()["roles"], json!(["commerce-listings-admin"]));
 }
@@ -98,7 +99,10 @@ fn a_knock_opens_what_the_policy_says() {
         Outcome::Allowed(allowed) => panic!("{allowed:?}"),
     };
     let guest = refused(bench.token(&claims().set("sub", "\"guest:bob\"")));
-    assert_eq!((guest.refusal, guest.who.unwrap().principal.subject.clone()), (Refusal::NotAllowed, "guest:bob".to_owned()));
+    assert_eq!(
+        (guest.refusal, guest.who.unwrap().principal.subject.clone()),
+        (Refusal::NotAllowed, "guest:bob".to_owned())
+    );
     // Policy never sees what did not verify, whatever it says.
     assert_eq!(refused(bench.token(&claims().set("exp", "1"))).refusal, Refusal::Expired);
 }

@@ -62,7 +62,8 @@ fn keys(group: &Value, token: &str) -> Result<(KeySet, Vec<Algorithm>), KeysErro
         let set = json!({ "keys": jwks }).to_string();
         return Ok((KeySet::from_jwks(set.as_bytes(), &ASYMMETRIC)?.0, ASYMMETRIC.to_vec()));
     }
-    let header = Parts::split(token).ok().and_then(|parts| serde_json::from_slice::<Value>(&parts.header).ok());
+    let header = Parts::split(token).ok().and_then(|parts| URL_SAFE_NO_PAD.decode(parts.header).ok());
+    let header = header.and_then(|header| serde_json::from_slice::<Value>(&header).ok());
     let kid = header.map(|header| header["kid"].clone());
     let mut named = jwks.iter().filter(|jwk| jwks.len() == 1 || Some(&jwk["kid"]) == kid.as_ref());
     let (Some(jwk), None) = (named.next(), named.next()) else {

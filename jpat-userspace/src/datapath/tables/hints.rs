@@ -1,116 +1,228 @@
-//! The bits that say which sources can have a grant, kept in step with the map of grants: set before, cleared after.
+//! The bits that say which sources can have a grant, kept in step with the map of grants.
+//!
+//! A write costs a system call for each row. So a few rows are written at once; where many grants begin together the program
+//! is told to do without hints for a moment, and all rows are written in one go. What a bit says too much does no harm, and
+//! waits for that as well.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use aya::maps::{Array, MapData};
-use jpat_common::{grant::GrantKey, hints, map_name};
+use jpat_common::{grant::GrantKey, hints, map_name, settings::FLAG_GRANT_HINTS};
 
 use super::{DataPathError, Tables};
-use crate::table::{self, Table};
+use crate::{
+    clock::BootTime,
+    table::{self, Table},
+};
 
 const NONE: hints::Row = [0; 128];
 
-/// The keys in the map, and the rows as they were written: nobody else writes them.
+/// Rows that are written at once.
+const FEW: usize = 8;
+/// How long other rows wait.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// The keys in the map, and the rows as they should be: nobody else writes them.
 pub(super) struct Hinted {
     keys: Table<GrantKey, ()>,
     /// Bits of several keys: how many more than one.
     more: BTreeMap<u32, u32>,
     rows: Vec<hints::Row>,
+    /// Rows that lack a bit in the table.
+    lacking: BTreeSet<u32>,
+    /// Rows with a bit too many.
+    excessive: BTreeSet<u32>,
+    /// The program does without hints.
+    is_suspended: bool,
+    /// When the rows that wait are written.
+    due: Option<BootTime>,
+}
+
+/// What to do next.
+#[derive(PartialEq, Eq, Debug)]
+enum Step {
+    /// The table is as good as it has to be.
+    Nothing,
+    /// Have the program do without hints.
+    Suspend,
+    /// Write these rows.
+    Write(Vec<u32>),
+    /// Have the program go by hints again.
+    Resume,
 }
 
 impl Hinted {
     pub(super) fn new() -> Self {
-        Self { keys: table::large(), more: BTreeMap::new(), rows: vec![NONE; hints::ROWS as usize] }
+        Self {
+            keys: table::large(),
+            more: BTreeMap::new(),
+            rows: vec![NONE; hints::ROWS as usize],
+            lacking: BTreeSet::new(),
+            excessive: BTreeSet::new(),
+            is_suspended: false,
+            due: None,
+        }
     }
 
-    fn has(&self, bit: u32) -> bool {
-        self.rows.get(hints::row(bit) as usize).is_some_and(|row| row[hints::word(bit)] & hints::mask(bit) != 0)
-    }
-
-    /// Before a key is in the map.
-    fn add<E>(&mut self, key: &GrantKey, write: impl FnOnce(u32, &hints::Row) -> Result<(), E>) -> Result<(), E> {
-        if self.keys.contains_key(key) {
-            return Ok(());
+    /// A key that comes into the map.
+    fn add(&mut self, key: &GrantKey) {
+        if self.keys.insert(*key, ()).is_some() {
+            return;
         }
         let bit = hints::bit(key);
-        if self.has(bit) {
+        let Some(word) = self.word(bit) else { return };
+        if *word & hints::mask(bit) != 0 {
             *self.more.entry(bit).or_default() += 1;
         } else {
-            self.change(bit, true, write)?;
+            *word |= hints::mask(bit);
+            self.lacking.insert(hints::row(bit));
         }
-        self.keys.insert(*key, ());
-        Ok(())
     }
 
-    /// After a key is gone from the map. A bit that cannot be cleared says nothing, and stays.
-    fn remove<E>(&mut self, key: &GrantKey, write: impl FnOnce(u32, &hints::Row) -> Result<(), E>) -> Result<(), E> {
+    /// A key that is gone from the map.
+    fn remove(&mut self, key: &GrantKey) {
         if self.keys.remove(key).is_none() {
-            return Ok(());
+            return;
         }
         let bit = hints::bit(key);
         match self.more.get_mut(&bit) {
-            None => self.change(bit, false, write),
             Some(1) => {
                 self.more.remove(&bit);
-                Ok(())
             }
-            Some(more) => {
-                *more -= 1;
-                Ok(())
+            Some(more) => *more -= 1,
+            None => {
+                let Some(word) = self.word(bit) else { return };
+                *word &= !hints::mask(bit);
+                self.excessive.insert(hints::row(bit));
             }
         }
     }
 
-    /// Changes one bit, if its row can be written.
-    fn change<E>(
-        &mut self,
-        bit: u32,
-        is_set: bool,
-        write: impl FnOnce(u32, &hints::Row) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let (index, at, mask) = (hints::row(bit), hints::word(bit), hints::mask(bit));
-        let Some(known) = self.rows.get_mut(index as usize) else { return Ok(()) };
-        let mut row = *known;
-        row[at] = if is_set { row[at] | mask } else { row[at] & !mask };
-        write(index, &row)?;
-        *known = row;
-        Ok(())
+    fn word(&mut self, bit: u32) -> Option<&mut u64> {
+        self.rows.get_mut(hints::row(bit) as usize)?.get_mut(hints::word(bit))
+    }
+
+    fn next_step(&mut self, now: BootTime) -> Step {
+        let is_due = self.due.is_some_and(|due| due <= now);
+        if is_due || !self.is_suspended {
+            if !is_due && self.lacking.len() > FEW {
+                self.due.get_or_insert(now.after(PAUSE));
+                return Step::Suspend;
+            }
+            let waiting = self.lacking.iter().chain(self.excessive.iter().filter(|_| is_due));
+            let rows: BTreeSet<_> = waiting.copied().collect();
+            if !rows.is_empty() {
+                return Step::Write(rows.into_iter().collect());
+            }
+            if self.is_suspended {
+                return Step::Resume;
+            }
+        }
+        self.due = match self.lacking.is_empty() && self.excessive.is_empty() {
+            true => None,
+            false => Some(self.due.unwrap_or_else(|| now.after(PAUSE))),
+        };
+        Step::Nothing
+    }
+
+    fn written(&mut self, row: u32) {
+        self.lacking.remove(&row);
+        self.excessive.remove(&row);
     }
 }
 
 impl Tables {
     /// Brings the bits in step with what an earlier controller left in the map.
     pub(super) fn restore_hints(&mut self) -> Result<(), DataPathError> {
-        let mut hinted = Hinted::new();
+        self.hinted = Hinted::new();
         for (key, _) in self.grants()? {
-            hinted.add(&key, |_, _| Ok::<_, DataPathError>(()))?;
+            self.hinted.add(&key);
         }
-        let mut table = self.hints_mut()?;
-        for (index, row) in (0..).zip(&hinted.rows) {
-            if table.get(&index, 0).map_err(failed)? != *row {
-                table.set(index, row, 0).map_err(failed)?;
+        let table = self.hints_mut()?;
+        let held: Vec<_> =
+            (0..hints::ROWS).map(|index| table.get(&index, 0)).collect::<Result<_, _>>().map_err(failed)?;
+        let hinted = &mut self.hinted;
+        hinted.lacking = (0..)
+            .zip(held.iter().zip(&hinted.rows))
+            .filter(|(_, (is, to_be))| is != to_be)
+            .map(|(index, _)| index)
+            .collect();
+        self.write_all_hints()
+    }
+
+    /// A grant comes into the map.
+    pub(super) fn hint(&mut self, key: &GrantKey) {
+        self.hinted.add(key);
+    }
+
+    /// A grant is gone from the map.
+    pub(super) fn forget_hint(&mut self, key: &GrantKey) {
+        self.hinted.remove(key);
+    }
+
+    /// Makes the grants effective that were written since the last call. Others wait until [`Self::hints_due`].
+    ///
+    /// # Errors
+    /// The kernel's refusal. A later call tries again.
+    pub fn write_hints(&mut self, now: BootTime) -> Result<(), DataPathError> {
+        loop {
+            let done = match self.hinted.next_step(now) {
+                Step::Nothing => return Ok(()),
+                Step::Suspend => self.use_hints(false),
+                Step::Write(rows) => self.write_rows(&rows),
+                Step::Resume => self.use_hints(true),
+            };
+            if let Err(error) = done {
+                self.hinted.due = Some(now.after(PAUSE));
+                return Err(error);
             }
         }
-        self.hinted = hinted;
+    }
+
+    /// When [`Self::write_hints`] has something to do.
+    #[must_use]
+    pub const fn hints_due(&self) -> Option<BootTime> {
+        self.hinted.due
+    }
+
+    /// Whether the program may go by hints.
+    pub(super) const fn has_hints(&self) -> bool {
+        !self.hinted.is_suspended
+    }
+
+    /// As [`Self::write_hints`], and nothing waits.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub(in crate::datapath) fn write_all_hints(&mut self) -> Result<(), DataPathError> {
+        let rows: Vec<_> = self.hinted.lacking.union(&self.hinted.excessive).copied().collect();
+        self.write_rows(&rows)
+    }
+
+    fn use_hints(&mut self, are_used: bool) -> Result<(), DataPathError> {
+        let mut settings = self.settings()?;
+        settings.flags = match are_used {
+            true => settings.flags | FLAG_GRANT_HINTS,
+            false => settings.flags & !FLAG_GRANT_HINTS,
+        };
+        self.write_settings(&settings)?;
+        self.hinted.is_suspended = !are_used;
+        if are_used {
+            self.hinted.due = None;
+        }
         Ok(())
     }
 
-    /// Before a grant is written.
-    pub(super) fn hint(&mut self, key: &GrantKey) -> Result<(), DataPathError> {
-        self.with_hints(|hinted, table| hinted.add(key, |index, row| table.set(index, row, 0).map_err(failed)))
-    }
-
-    /// After a grant was deleted.
-    pub(super) fn forget_hint(&mut self, key: &GrantKey) -> Result<(), DataPathError> {
-        self.with_hints(|hinted, table| hinted.remove(key, |index, row| table.set(index, row, 0).map_err(failed)))
-    }
-
-    fn with_hints(
-        &mut self,
-        work: impl FnOnce(&mut Hinted, &mut Array<&mut MapData, hints::Row>) -> Result<(), DataPathError>,
-    ) -> Result<(), DataPathError> {
-        let map = self.maps.get_mut(map_name::GRANT_HINTS).ok_or(DataPathError::NoMap(map_name::GRANT_HINTS))?;
-        work(&mut self.hinted, &mut Array::try_from(map).map_err(failed)?)
+    fn write_rows(&mut self, rows: &[u32]) -> Result<(), DataPathError> {
+        for index in rows {
+            let row = self.hinted.rows.get(*index as usize).copied().unwrap_or(NONE);
+            self.hints_mut()?.set(*index, row, 0).map_err(failed)?;
+            self.hinted.written(*index);
+        }
+        Ok(())
     }
 
     fn hints_mut(&mut self) -> Result<Array<&mut MapData, hints::Row>, DataPathError> {
@@ -128,59 +240,108 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn p4_a_row_is_written_with_all_its_bits_and_a_failed_write_changes_none() {
-        let (mut hinted, mut map) = (Hinted::new(), BTreeMap::new());
-        let bits = [0, 1, 64, (1 << hints::BITS) - 1];
-        for bit in bits {
-            assert_eq!(hinted.change(bit, true, |_, _| Err("no")), Err("no"));
+    fn keys() -> impl Iterator<Item = GrantKey> {
+        (0..)
+            .map(|number: u32| GrantKey::new(&addr::from_v4((0x0a00_0000 | number).to_be_bytes()), &addr::mask(128), 1))
+    }
+
+    /// Takes the steps on a table, and says which they were.
+    fn follow(hinted: &mut Hinted, table: &mut [hints::Row], now: u64) -> Vec<&'static str> {
+        let mut steps = Vec::new();
+        loop {
+            match hinted.next_step(BootTime(now)) {
+                Step::Nothing => return steps,
+                Step::Suspend => {
+                    hinted.is_suspended = true;
+                    steps.push("suspend");
+                }
+                Step::Write(rows) => {
+                    for row in rows {
+                        table[row as usize] = hinted.rows[row as usize];
+                        hinted.written(row);
+                    }
+                    steps.push("write");
+                }
+                Step::Resume => {
+                    (hinted.is_suspended, hinted.due) = (false, None);
+                    steps.push("resume");
+                }
+            }
         }
-        for (bit, is_set) in [(0, true), (1, true), (64, true), ((1 << hints::BITS) - 1, true), (1, false)] {
-            let write = |index, row: &hints::Row| -> Result<(), &str> {
-                map.insert(index, *row);
-                Ok(())
-            };
-            hinted.change(bit, is_set, write).unwrap();
-        }
-        let is_set = |bit: u32| map[&hints::row(bit)][hints::word(bit)] & hints::mask(bit) != 0;
-        assert_eq!(bits.map(is_set), [true, false, true, true]);
-        assert_eq!(map.values().flatten().map(|word| word.count_ones()).sum::<u32>(), 3, "and no other");
+    }
+
+    fn is_hinted(table: &[hints::Row], key: &GrantKey) -> bool {
+        let bit = hints::bit(key);
+        table[hints::row(bit) as usize][hints::word(bit)] & hints::mask(bit) != 0
     }
 
     #[test]
     fn p4_a_bit_is_kept_until_the_last_key_on_it_is_gone() {
         let mut by_bit = BTreeMap::new();
-        let mut keys = (0..).map(|number: u32| {
-            GrantKey::new(&addr::from_v4((0x0a00_0000 | number).to_be_bytes()), &addr::mask(128), 1)
-        });
-        // Three keys that fall on one bit: two of them do after a thousand or so.
-        let (first, second) = keys
-            .find_map(|key| by_bit.insert(hints::bit(&key), key).map(|other| (other, key)))
-            .expect("there are more keys than bits");
-        let third = keys.find(|key| hints::bit(key) == hints::bit(&first)).expect("the same");
-        let bit = hints::bit(&first);
-        let mut hinted = Hinted::new();
-        let writes = std::cell::Cell::new(0);
-        let mut write = |_: u32, _: &hints::Row| -> Result<(), &str> {
-            writes.set(writes.get() + 1);
-            Ok(())
-        };
+        let mut keys = keys();
+        // Two keys that fall on one bit come after a thousand or so.
+        let first_two = keys.find_map(|key| by_bit.insert(hints::bit(&key), key).map(|other| (other, key)));
+        let (first, second) = first_two.unwrap();
+        let third = keys.find(|key| hints::bit(key) == hints::bit(&first)).unwrap();
+        let (mut hinted, mut table) = (Hinted::new(), vec![NONE; hints::ROWS as usize]);
         for key in [first, first, second, third, second] {
-            hinted.add(&key, &mut write).unwrap();
-            assert!(hinted.has(bit));
+            hinted.add(&key);
+            follow(&mut hinted, &mut table, 0);
+            assert!(is_hinted(&table, &key));
         }
         for (key, is_set) in [(second, true), (second, true), (first, true), (third, false), (third, false)] {
-            hinted.remove(&key, &mut write).unwrap();
-            assert_eq!(hinted.has(bit), is_set);
+            hinted.remove(&key);
+            // It may wait, but not for ever.
+            follow(&mut hinted, &mut table, 0);
+            follow(&mut hinted, &mut table, u64::MAX);
+            assert_eq!(is_hinted(&table, &key), is_set);
         }
-        assert_eq!(writes.get(), 2);
-        hinted.add(&first, |_, _| Err("no")).unwrap_err();
-        assert!(!hinted.has(bit));
-        hinted.add(&first, &mut write).unwrap();
-        hinted.remove(&first, |_, _| Err("no")).unwrap_err();
-        hinted.add(&first, &mut write).unwrap();
-        hinted.remove(&first, &mut write).unwrap();
-        assert!(hinted.has(bit), "who knows what the failed write left");
-        assert!(hinted.keys.is_empty());
+        assert!(hinted.keys.is_empty() && hinted.more.is_empty() && table.iter().flatten().all(|word| *word == 0));
+    }
+
+    #[test]
+    fn p4_whatever_comes_and_goes_no_key_lacks_its_bit_while_hints_are_in_use() {
+        let all: Vec<_> = keys().take(400).collect();
+        let (mut hinted, mut table) = (Hinted::new(), vec![NONE; hints::ROWS as usize]);
+        let mut seen = BTreeSet::new();
+        let mut held = BTreeSet::new();
+        for turn in 0..2_000_usize {
+            // From one key at a time to forty, and back.
+            let count = 1 + (turn % 80).abs_diff(40);
+            for at in 0..count {
+                let key = all[(turn * 7 + at * 13) % all.len()];
+                if held.remove(&key) {
+                    hinted.remove(&key);
+                } else {
+                    held.insert(key);
+                    hinted.add(&key);
+                }
+            }
+            let now = turn as u64 * 30_000_000;
+            seen.extend(follow(&mut hinted, &mut table, now));
+            assert!(hinted.is_suspended || held.iter().all(|key| is_hinted(&table, key)), "turn {turn}");
+            assert_eq!(hinted.due.is_some(), !hinted.lacking.is_empty() || !hinted.excessive.is_empty());
+        }
+        assert_eq!(seen, BTreeSet::from(["resume", "suspend", "write"]));
+        follow(&mut hinted, &mut table, u64::MAX);
+        assert!(!hinted.is_suspended && hinted.due.is_none() && table == hinted.rows);
+    }
+
+    #[test]
+    fn few_rows_are_written_at_once_and_many_after_a_pause() {
+        let (mut hinted, mut table) = (Hinted::new(), vec![NONE; hints::ROWS as usize]);
+        let mut keys = keys();
+        hinted.add(&keys.next().unwrap());
+        assert_eq!(follow(&mut hinted, &mut table, 0), ["write"]);
+        keys.by_ref().take(200).for_each(|key| hinted.add(&key));
+        assert_eq!(follow(&mut hinted, &mut table, 0), ["suspend"]);
+        hinted.add(&keys.next().unwrap());
+        assert_eq!(follow(&mut hinted, &mut table, PAUSE.as_nanos() as u64 - 1), [""; 0]);
+        assert_eq!(follow(&mut hinted, &mut table, PAUSE.as_nanos() as u64), ["write", "resume"]);
+        assert_eq!(hinted.due, None);
+        hinted.remove(&self::keys().next().unwrap());
+        assert_eq!(follow(&mut hinted, &mut table, PAUSE.as_nanos() as u64), [""; 0], "it does no harm");
+        assert_eq!(follow(&mut hinted, &mut table, 2 * PAUSE.as_nanos() as u64), ["write"]);
+        assert_eq!((hinted.due, table), (None, hinted.rows));
     }
 }

@@ -55,11 +55,11 @@ fn a_service_with_a_wide_prefix_takes_one_entry_for_it() {
 fn p5_what_waits_for_verification_is_bounded_and_places_come_back() {
     let mut host = Host::new();
     let mut jobs = Vec::new();
-    for _ in 0..50 {
+    for _ in 0..100 {
         jobs.extend(host.admit("192.0.2.1"));
     }
-    // One worker has 32 jobs, and `limits.queue` wait.
-    assert_eq!((jobs.len(), host.refused.len()), (32, 50 - 32 - LIMITS.queue as usize));
+    // One worker has 64 jobs, and `limits.queue` wait.
+    assert_eq!((jobs.len(), host.refused.len()), (64, 100 - 64 - LIMITS.queue as usize));
     assert!(host.refused.iter().all(|refusal| *refusal == Refusal::QueueFull));
     host.refused.clear();
     let [first, second, ..] = &jobs[..] else { panic!("two jobs at least") };
