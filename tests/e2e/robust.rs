@@ -1,14 +1,17 @@
 //! What a local user, a full disk behind standard error, or a token sent again and again does to the controller: nothing.
 
 use std::{
-    net::TcpStream,
+    fs,
+    net::{TcpStream, UdpSocket},
     os::unix::{fs::PermissionsExt, net::UnixStream, process::CommandExt},
     process::Command,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    thread,
 };
 
 use anyhow::{Context, Result, ensure};
 use jpat_tests::{
-    binaries,
+    binaries, forge,
     network::{Family, Member},
     probe::Port,
     process::Process,
@@ -19,8 +22,8 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::{
-    config::{Config, HTTPS, METRICS},
-    stage::Stage,
+    config::{self, Config, HTTPS, KNOCK_PORT, METRICS},
+    stage::{self, Stage},
     trial,
 };
 
@@ -40,7 +43,13 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial::on("p4_descriptors_that_ran_out_stop_no_server", Config::default, few_descriptors),
         trial::on("p4_a_full_standard_error_stops_nothing", Config::default, full_standard_error),
         trial::on("p5_a_refused_token_sent_again_costs_a_line_a_second", Config::default, refused_again),
+        trial::on("p5_on_one_cpu_a_flood_of_forged_tokens_keeps_nobody_waiting", unlimited, one_cpu),
     ]
+}
+
+fn unlimited() -> Config {
+    let rest = "[limits]\nbare_per_second = 1000000\n".to_owned();
+    Config { rest, services: vec![config::web("30s")], ..Config::default() }
 }
 
 fn idle_connections(stage: &mut Stage) -> Result<()> {
@@ -93,8 +102,8 @@ fn connect(stage: &Stage, count: usize) -> Result<Vec<UnixStream>> {
 /// A user who is on no list hears so; the program is copied to where such a user reaches it.
 fn refused_to_nobody(stage: &Stage) -> Result<()> {
     let program = stage.path("jpat");
-    std::fs::copy(binaries::jpat()?, &program)?;
-    std::fs::set_permissions(stage.dir.path(), PermissionsExt::from_mode(0o711))?;
+    fs::copy(binaries::jpat()?, &program)?;
+    fs::set_permissions(stage.dir.path(), PermissionsExt::from_mode(0o711))?;
     let mut status = Command::new(program);
     status.arg("status").arg("--socket").arg(stage.path("admin.sock")).uid(NOBODY).gid(NOBODY);
     let ended = Process::run(&stage.net.host, "jpat", status)?;
@@ -108,7 +117,7 @@ fn full_standard_error(stage: &mut Stage) -> Result<()> {
     let mut jpatd = Process::start(&stage.net.host, "jpatd", full)?;
     stage.wait_ready(&mut jpatd)?;
     // A reload that is refused is logged at length.
-    std::fs::write(stage.path("jpat.toml"), "mode = \"neither\"\n")?;
+    fs::write(stage.path("jpat.toml"), "mode = \"neither\"\n")?;
     jpatd.signal(Signal::SIGHUP)?;
     stage.knock(Member::Client, Family::V4, &stage.token()?, "granted")?;
     stage.expect_tcp(Member::Client, Family::V4, HTTPS, Port::Open)?;
@@ -143,13 +152,67 @@ fn refused_again(stage: &mut Stage) -> Result<()> {
     // The next line tells of those that had none.
     let another = stage.key.token(&stage.claims_with(json!({ "roles": [], "jti": "another" })))?;
     stage.knock(Member::Client, Family::V4, &another, "not_allowed")?;
-    let log = std::fs::read_to_string(stage.path("audit.jsonl"))?;
+    let log = fs::read_to_string(stage.path("audit.jsonl"))?;
     let denied = log.lines().map(serde_json::from_str).collect::<Result<Vec<Value>, _>>()?;
     let again = denied.iter().filter(|line| line["token_id"] == "again").count();
     let told: u64 = denied.iter().map(|line| 1 + line["suppressed"].as_u64().unwrap_or(0)).sum();
     ensure!(again >= 1 && again as u64 <= seconds + 1, "{again} lines in {seconds} s:\n{log}");
     ensure!(told == u64::from(SENT) + 1, "{told} of {} refusals are told of:\n{log}", SENT + 1);
     Ok(())
+}
+
+/// On its one CPU the controller has no thread to verify on.
+fn one_cpu(stage: &mut Stage) -> Result<()> {
+    const ENOUGH: f64 = 1_000.0;
+    let script = "exec taskset --cpu-list 0 \"$0\" \"$@\"";
+    let mut jpatd = Process::start(&stage.net.host, "jpatd", by_shell(script, &stage.jpatd("run")?))?;
+    stage.wait_ready(&mut jpatd)?;
+    let threads = threads(jpatd.id())?;
+    ensure!(!threads.iter().any(|name| name.starts_with("verify")), "{threads:?}");
+    let forged = forge::Key::es256("k1")?.token(&stage.claims())?;
+    let (stranger, over) = (stage.net.of(Member::Stranger), AtomicBool::new(false));
+    thread::scope(|scope| {
+        let flood = scope.spawn(|| stranger.run(|| flood(&forged, &over)));
+        let looked = under_flood(stage, ENOUGH);
+        over.store(true, Relaxed);
+        flood.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        looked
+    })
+}
+
+fn under_flood(stage: &Stage, enough: f64) -> Result<()> {
+    wait::for_true("the flood to be looked at", PATIENCE, || Ok(stage.metrics()?.knocks("bad_signature") >= enough))?;
+    let token = stage.token()?;
+    wait::for_true("a good knock to open", PATIENCE, || {
+        // One that finds the ring full is lost.
+        stage.send(Member::Client, Family::V4, token.as_bytes())?;
+        Ok(stage.metrics()?.knocks("granted") > 0.0)
+    })?;
+    stage.expect_tcp(Member::Client, Family::V4, HTTPS, Port::Open)?;
+    stage.admin_ok(&["status"])?;
+    let seen = stage.metrics()?.knocks("bad_signature");
+    wait::for_true("the flood to go on", PATIENCE, || Ok(stage.metrics()?.knocks("bad_signature") >= seen + enough))
+}
+
+/// At most some seconds of it.
+fn flood(datagram: &str, over: &AtomicBool) -> Result<()> {
+    const MOST: usize = 2_000_000;
+    let socket = UdpSocket::bind("0.0.0.0:0")?;
+    socket.connect(stage::address(Family::V4, KNOCK_PORT))?;
+    for _ in 0..MOST {
+        if over.load(Relaxed) {
+            break;
+        }
+        // A full queue of the device is no error here.
+        let _sent = socket.send(datagram.as_bytes());
+    }
+    Ok(())
+}
+
+/// Names of a process's threads.
+fn threads(process: u32) -> Result<Vec<String>> {
+    let tasks = fs::read_dir(format!("/proc/{process}/task"))?;
+    tasks.map(|task| Ok(fs::read_to_string(task?.path().join("comm"))?.trim().to_owned())).collect()
 }
 
 /// The same command by way of a shell, which sets what a `Command` cannot.

@@ -56,6 +56,12 @@ struct Own {
     patterns: Vec<(String, Pattern)>,
 }
 
+impl Own {
+    fn is_used(&self, used: &Used) -> bool {
+        used.has(SERVICE) || !self.patterns.is_empty()
+    }
+}
+
 impl VariableResolver for Own {
     fn resolve<'b>(&'b self, variable: &str) -> Option<CowVal<'b, 'b>> {
         match &self.service {
@@ -121,19 +127,27 @@ impl Rule {
 
     /// Evaluates it; anything but `true` and `false` is an error.
     pub(super) fn run<'v>(&'v self, facts: &Context<'_, 'v>) -> RuleOutcome {
+        let has_loops = self.used.has(budget::VARIABLE);
+        if !has_loops && !self.own.is_used(&self.used) {
+            return answer(Value::resolve_val(&self.expression, facts));
+        }
         let mut scope = facts.new_inner_scope();
         scope.set_variable_resolver(&self.own);
-        if self.used.has(budget::VARIABLE) {
+        if has_loops {
             scope.add_variable_as_val(budget::VARIABLE, Box::new(Budget::default()));
         }
-        match Value::resolve_val(&self.expression, &scope) {
-            Ok(value) => match value.downcast_ref::<CelBool>() {
-                Some(answer) if *answer.inner() => RuleOutcome::True,
-                Some(_) => RuleOutcome::False,
-                None => RuleOutcome::Error(format!("the answer is of type {}, not bool", value.get_type().name())),
-            },
-            Err(error) => RuleOutcome::Error(describe(&error)),
-        }
+        answer(Value::resolve_val(&self.expression, &scope))
+    }
+}
+
+fn answer(result: Result<CowVal<'_, '_>, ExecutionError>) -> RuleOutcome {
+    match result {
+        Ok(value) => match value.downcast_ref::<CelBool>() {
+            Some(answer) if *answer.inner() => RuleOutcome::True,
+            Some(_) => RuleOutcome::False,
+            None => RuleOutcome::Error(format!("the answer is of type {}, not bool", value.get_type().name())),
+        },
+        Err(error) => RuleOutcome::Error(describe(&error)),
     }
 }
 
