@@ -102,7 +102,7 @@ impl Way {
     #[must_use]
     pub fn usual(config: &Config, token: &str, proof: bool) -> Self {
         let claims = Parts::split(token.trim()).and_then(|parts| Claims::parse(&parts.payload));
-        let iss = claims.ok().and_then(|claims| claims.iss);
+        let iss = claims.ok().and_then(|claims| claims.iss().map(str::to_owned));
         let issuer = iss.and_then(|iss| config.issuers.iter().find(|issuer| issuer.issuer == iss));
         if proof || issuer.is_some_and(|issuer| issuer.accept.contains(&Form::Sealed)) {
             Self::Sealed { proof }

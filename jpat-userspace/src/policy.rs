@@ -217,7 +217,7 @@ impl Policy {
         if let (Some(name), None) = (denied_by, &seen) {
             return Err(denied(token, Refusal::DenyRule, Some(name)));
         }
-        let (mut openings, mut asked, mut failed) = (vec![], 0_usize, 0_usize);
+        let (mut openings, mut asked, mut failed) = (Vec::with_capacity(self.services.len().min(4)), 0_usize, 0_usize);
         for service in &self.services {
             let outcome = service.ask(token, &facts);
             match &outcome {

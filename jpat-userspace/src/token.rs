@@ -69,6 +69,8 @@ pub struct VerifiedToken {
     issued_at: Option<UnixTime>,
     header: Arc<jws::Header>,
     claims: serde_json::Value,
+    /// The claims as they came.
+    payload: Box<str>,
 }
 
 impl VerifiedToken {
@@ -123,6 +125,7 @@ impl VerifiedToken {
             expires: date("exp").unwrap_or_default(),
             issued_at: date("iat"),
             header: Arc::new(jws::Header { alg: Some("ES256".to_owned()), ..jws::Header::default() }),
+            payload: claims.to_string().into(),
             claims,
         }
     }

@@ -48,7 +48,7 @@ impl Core {
     /// Executes what the gate wants done. Flows are ended last, in one walk, when the grants that might open more are
     /// gone. Returns how many.
     pub(super) fn settle(&mut self) -> usize {
-        let (mut ending, mut answers) = (BTreeSet::new(), Vec::new());
+        let (mut ending, mut answers, mut opened) = (BTreeSet::new(), Vec::new(), Vec::new());
         let mut undeleted = std::mem::take(&mut self.undeleted);
         undeleted.retain(|key| self.datapath.tables_mut().delete_grant(key).is_err());
         while let Some(command) = self.gate.next_command() {
@@ -56,9 +56,7 @@ impl Core {
                 Command::Write { key, value, knock } => match self.datapath.tables_mut().write_grant(&key, &value) {
                     Ok(()) => {
                         undeleted.retain(|other| *other != key);
-                        if let Some(accepted) = knock {
-                            self.taken(accepted);
-                        }
+                        opened.extend(knock);
                     }
                     Err(error) => {
                         tracing::error!("writing a grant: {error:#}");
@@ -68,7 +66,7 @@ impl Core {
                 Command::Claim(claim) => self.claim(*claim),
                 Command::Note => self.note(),
                 Command::Reply(answer) => answers.push(*answer),
-                Command::Done(accepted) => self.taken(accepted),
+                Command::Done(accepted) => opened.push(accepted),
                 Command::Delete { key } => {
                     if let Err(error) = self.datapath.tables_mut().delete_grant(&key) {
                         tracing::error!("deleting a grant: {error:#}; it is tried again");
@@ -89,8 +87,12 @@ impl Core {
                 Command::Audit(event) => self.audit.add(&event),
             }
         }
-        if let Err(error) = self.datapath.tables_mut().write_hints(clock::now().boot) {
+        let now = clock::now().boot;
+        if let Err(error) = self.datapath.tables_mut().write_hints(now) {
             tracing::error!("writing which sources can have a grant: {error:#}; it is tried again");
+        }
+        for accepted in opened {
+            self.taken(accepted, now);
         }
         // Whoever is answered finds what happened in the log.
         self.audit.flush();
@@ -146,8 +148,8 @@ impl Core {
         }
     }
 
-    fn taken(&mut self, accepted: Accepted) {
-        self.metrics.taken(accepted.result, accepted.received.until(clock::now().boot));
+    fn taken(&mut self, accepted: Accepted, now: BootTime) {
+        self.metrics.taken(accepted.result, accepted.received.until(now));
     }
 
     /// A reply that cannot be sent is as good as lost on the way: its knock can be repeated.

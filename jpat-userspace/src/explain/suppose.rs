@@ -73,7 +73,7 @@ fn forgive(
         return Some(format!("issuer {:?} accepted {} knocks", issuer.name, form.as_str()));
     }
     if refusal == Refusal::WrongAudience {
-        issuer.audience = claims.aud.clone()?;
+        issuer.audience = claims.aud()?.map(str::to_owned).collect();
         return Some(format!("issuer {:?} accepted the audience {:?}", issuer.name, issuer.audience));
     }
     if refusal == Refusal::Expired {

@@ -104,7 +104,7 @@ impl Gate {
     pub(super) fn follow(&mut self, knock: &Knock, judged: Judged, now: Now) {
         let Judged { outcome, sealed } = judged;
         let source = knock.source.to_canonical();
-        let mut records = Vec::new();
+        let mut records = Vec::with_capacity(2);
         let mut sealed = sealed.filter(|_| outcome.is_verified());
         if let Some(sealed) = &sealed {
             let is_skewed = matches!(&outcome, Outcome::Denied(denied) if denied.refusal == Refusal::ClockSkew);

@@ -16,12 +16,8 @@ const MAX_DATE: u64 = 1 << 53;
 /// Claims of the right type. Nothing of it is verified.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Claims {
-    /// Issuer.
-    pub iss: Option<String>,
     /// Subject.
     pub sub: Option<String>,
-    /// Audiences; one string counts as a list of one.
-    pub aud: Option<Vec<String>>,
     /// Expiry, fractions of a nanosecond rounded down.
     pub exp: Option<UnixTime>,
     /// Not before, rounded up.
@@ -41,10 +37,10 @@ impl Claims {
     /// The refusals of [`json::object`], and [`Refusal::BadClaimType`].
     pub fn parse(bytes: &[u8]) -> Result<Self, Refusal> {
         let all = json::object(bytes)?;
+        all.get("iss").map_or(Ok(""), shown)?;
+        all.get("aud").map_or(Ok(()), |aud| one_or_more(aud).try_for_each(|one| shown(one).map(|_| ())))?;
         let claims = Self {
-            iss: all.get("iss").map(text).transpose()?,
             sub: all.get("sub").map(text).transpose()?,
-            aud: all.get("aud").map(texts).transpose()?,
             exp: all.get("exp").map(|exp| date(exp, f64::floor)).transpose()?,
             nbf: all.get("nbf").map(|nbf| date(nbf, f64::ceil)).transpose()?,
             iat: all.get("iat").map(|iat| date(iat, f64::ceil)).transpose()?,
@@ -55,17 +51,30 @@ impl Claims {
         let jti_fits = claims.jti.as_ref().is_none_or(|jti| !jti.is_empty() && jti.len() <= MAX_JTI);
         if sub_fits && jti_fits { Ok(claims) } else { Err(Refusal::BadClaimType) }
     }
+
+    /// Issuer.
+    #[must_use]
+    pub fn iss(&self) -> Option<&str> {
+        self.all.get("iss").and_then(Value::as_str)
+    }
+
+    /// Audiences; one string counts as a list of one.
+    #[must_use]
+    pub fn aud(&self) -> Option<impl Iterator<Item = &str>> {
+        Some(one_or_more(self.all.get("aud")?).filter_map(Value::as_str))
+    }
 }
 
 fn text(value: &Value) -> Result<String, Refusal> {
-    value.as_str().map(str::to_owned).ok_or(Refusal::BadClaimType)
+    shown(value).map(str::to_owned)
 }
 
-fn texts(value: &Value) -> Result<Vec<String>, Refusal> {
-    match value.as_array() {
-        Some(values) => values.iter().map(text).collect(),
-        None => Ok(vec![text(value)?]),
-    }
+fn shown(value: &Value) -> Result<&str, Refusal> {
+    value.as_str().ok_or(Refusal::BadClaimType)
+}
+
+fn one_or_more(value: &Value) -> std::slice::Iter<'_, Value> {
+    value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice).iter()
 }
 
 /// A NumericDate (RFC 7519 §2): seconds since 1970, fractions allowed.

@@ -15,13 +15,9 @@ pub struct KeptToken {
     text: Box<str>,
 }
 
-/// The text: name of the issuer, digest where the id is one, `exp`, `iat`, header, claims. What claims say is there once.
-#[derive(Serialize)]
-struct Written<'t>(&'t str, Option<String>, UnixTime, Option<UnixTime>, Parameters<&'t str>, &'t Value);
-
-/// The same.
-#[derive(Deserialize)]
-struct Read(String, Option<String>, UnixTime, Option<UnixTime>, Parameters<String>, Value);
+/// The text begins with: name of the issuer, digest where the id is one, `exp`, `iat`, header. The claims follow as they came.
+#[derive(Serialize, Deserialize)]
+struct Beginning<T>(T, Option<String>, UnixTime, Option<UnixTime>, Parameters<T>);
 
 /// `alg`, `kid`, `typ`.
 type Parameters<T> = (Option<T>, Option<T>, Option<T>);
@@ -30,17 +26,17 @@ impl KeptToken {
     /// Keeps a token.
     #[must_use]
     pub fn of(token: &VerifiedToken) -> Self {
-        let mut text = Vec::with_capacity(1_024);
-        // Names, numbers and texts: nothing that JSON cannot write. And what cannot be read again is denied.
         let digest = match &*token.id {
             TokenId::Jti(..) => None,
             TokenId::Digest(digest) => Some(URL_SAFE_NO_PAD.encode(digest)),
         };
-        let VerifiedToken { principal, expires, issued_at, header, claims, .. } = token;
+        let VerifiedToken { principal, expires, issued_at, header, payload, .. } = token;
         let parameters = (header.alg.as_deref(), header.kid.as_deref(), header.typ.as_deref());
-        let written = Written(&principal.issuer, digest, *expires, *issued_at, parameters, claims);
-        let text = serde_json::to_writer(&mut text, &written).map(|()| text).unwrap_or_default();
-        Self { expires: token.expires(), text: String::from_utf8(text).unwrap_or_default().into() }
+        let beginning = Beginning(&*principal.issuer, digest, *expires, *issued_at, parameters);
+        // Names, numbers and texts: nothing that JSON cannot write. And what cannot be read again is denied.
+        let beginning = serde_json::to_string(&beginning).unwrap_or_default();
+        let text = [&*beginning, payload].concat();
+        Self { expires: token.expires(), text: text.into() }
     }
 
     /// What the store was given: [`Self::text`] of a token with this `exp`.
@@ -64,8 +60,10 @@ impl KeptToken {
     /// The token. Nothing if the text is none.
     #[must_use]
     pub fn restore(&self) -> Option<VerifiedToken> {
-        let Read(issuer, digest, expires, issued_at, (alg, kid, typ), claims) =
-            serde_json::from_str(&self.text).ok()?;
+        let mut input = serde_json::Deserializer::from_str(&self.text).into_iter::<Beginning<String>>();
+        let Beginning(issuer, digest, expires, issued_at, (alg, kid, typ)) = input.next()?.ok()?;
+        let payload = self.text.get(input.byte_offset()..)?;
+        let claims: Value = serde_json::from_str(payload).ok()?;
         let text = |name: &str| claims.get(name).and_then(Value::as_str).map(str::to_owned);
         let id = match digest {
             Some(digest) => TokenId::Digest(URL_SAFE_NO_PAD.decode(digest).ok()?.try_into().ok()?),
@@ -73,7 +71,16 @@ impl KeptToken {
         };
         let header = Arc::new(Header { alg, kid, typ });
         let principal = Principal { issuer, subject: text("sub").unwrap_or_default() };
-        Some(VerifiedToken { principal: Arc::new(principal), id: Arc::new(id), expires, issued_at, header, claims })
+        let payload = payload.into();
+        Some(VerifiedToken {
+            principal: Arc::new(principal),
+            id: Arc::new(id),
+            expires,
+            issued_at,
+            header,
+            claims,
+            payload,
+        })
     }
 }
 
@@ -91,7 +98,7 @@ mod tests {
         assert_eq!((kept.restore(), kept.expires()), (Some(token.clone()), token.expires()));
         assert_eq!(KeptToken::stored(kept.expires(), kept.text().into()), kept);
         for bad in
-            ["", "{}", "[]", r#"["corp",null,1,1,[null,null,null],{}]"#, r#"["corp","AAAA",1,1,[null,null,null],{}]"#]
+            ["", "{}", "[]", r#"["corp",null,1,1,[null,null,null]]{}"#, r#"["corp","AAAA",1,1,[null,null,null]]{}"#]
         {
             assert_eq!(KeptToken::stored(kept.expires(), bad.into()).restore(), None, "{bad}");
         }
