@@ -135,7 +135,6 @@ impl Policy {
     /// # Errors
     /// [`Refusal::DenyRule`] with the rule's name, [`Refusal::NotAllowed`], or [`Refusal::PolicyError`] when the rule of
     /// every service that takes tokens of this issuer failed to evaluate.
-    #[expect(clippy::result_large_err, reason = "made once a knock, and moved on as it is")]
     pub fn evaluate(
         &self,
         token: &VerifiedToken,
@@ -150,7 +149,6 @@ impl Policy {
     ///
     /// # Errors
     /// As there, and [`Refusal::NotAllowed`] where one of them is not given: its name is the rule's.
-    #[expect(clippy::result_large_err, reason = "made once a knock, and moved on as it is")]
     pub fn evaluate_wanted(
         &self,
         token: &VerifiedToken,
@@ -192,7 +190,6 @@ impl Policy {
     }
 
     /// Asks the rules in order. With `seen` it goes on after the decision fell, without changing it.
-    #[expect(clippy::result_large_err, reason = "made once a knock, and moved on as it is")]
     fn judge(
         &self,
         token: &VerifiedToken,

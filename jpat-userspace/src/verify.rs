@@ -221,7 +221,6 @@ fn unsealed(opened: Opened, knock: &Knock, snapshot: &Snapshot, now: Now, record
 }
 
 /// What an authentic sealed knock opens; nothing for one that closes.
-#[expect(clippy::result_large_err, reason = "made once a knock, and moved on as it is")]
 fn decide(
     token: &VerifiedToken,
     issuer: &Issuer,

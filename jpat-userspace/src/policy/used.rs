@@ -60,14 +60,16 @@ impl Used {
 /// `claims.name`, `has(claims.name)`, `claims["name"]`.
 fn member_of_claims(node: &Expr) -> Option<&str> {
     let is_claims = |operand: &IdedExpr| matches!(&operand.expr, Expr::Ident(name) if name == CLAIMS);
-    match node {
-        Expr::Select(SelectExpr { operand, field, .. }) if is_claims(operand) => Some(field),
-        Expr::Call(CallExpr { func_name, target: None, args }) if func_name == INDEX => match &args[..] {
-            [operand, IdedExpr { expr: Expr::Literal(LiteralValue::String(key)), .. }] if is_claims(operand) => {
-                Some(key.inner())
-            }
-            _ => None,
-        },
+    if let Expr::Select(SelectExpr { operand, field, .. }) = node {
+        return is_claims(operand).then_some(field);
+    }
+    let Expr::Call(CallExpr { func_name, target: None, args }) = node else { return None };
+    match &args[..] {
+        [operand, IdedExpr { expr: Expr::Literal(LiteralValue::String(key)), .. }]
+            if func_name == INDEX && is_claims(operand) =>
+        {
+            Some(key.inner())
+        }
         _ => None,
     }
 }

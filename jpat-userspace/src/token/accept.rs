@@ -39,7 +39,6 @@ impl From<Form> for Presented<'_> {
 ///
 /// # Errors
 /// [`Denied`] with the first refusal. Its `who` is set once the signature verified.
-#[expect(clippy::result_large_err, reason = "made once a knock, and moved on as it is")]
 pub fn verify<'c, 'p>(
     token: &str,
     presented: impl Into<Presented<'p>>,

@@ -1,7 +1,6 @@
 //! The token verifier against bad tokens, bad keys, the rules of RFC 8725 and published vectors.
 
 #![expect(clippy::unwrap_used, clippy::unwrap_in_result, reason = "a test may panic, its helpers too")]
-#![expect(clippy::result_large_err, reason = "as the library has it")]
 
 mod bench;
 mod mint;
