@@ -1,7 +1,8 @@
 //! Which sources can have a grant: one bit for many keys, so that a packet from anybody else is refused without the
 //! look-up, whose call costs more than all the rest. A set bit says nothing; a clear one says that no grant whose key
-//! falls on it is in the map. The controller sets a bit before it writes a grant and clears it after the last one of its
-//! keys is gone.
+//! falls on it is in effect. The controller sets a bit before it says that a grant is there, and clears it after the last one
+//! of its keys is gone. Where many grants begin together it takes the table out of use
+//! ([`FLAG_GRANT_HINTS`](crate::settings::FLAG_GRANT_HINTS)) until all bits are set.
 
 use crate::grant::GrantKey;
 

@@ -95,7 +95,7 @@ pub const FLAG_ALWAYS_ALLOW: u32 = 1 << 1;
 pub const FLAG_DROP_TUNNELS: u32 = 1 << 2;
 /// The destinations table has entries. Without it the hosts table alone is asked.
 pub const FLAG_PREFIX_DESTINATIONS: u32 = 1 << 3;
-/// The table of hints is kept: no bit there means no grant.
+/// The table of hints is in use: no bit there means no grant in effect. Without the flag it says nothing.
 pub const FLAG_GRANT_HINTS: u32 = 1 << 4;
 
 /// TCP segments of this service are looked up among the flows.

@@ -185,7 +185,8 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
     );
     let audit = AuditLog::open(&config.audit)?;
     let mut core = Core {
-        store_told: None,
+        store_told: core::Told::default(),
+        hints_told: core::Told::default(),
         gate,
         store,
         replies: replies(&config, None),

@@ -126,7 +126,7 @@ impl DataPath {
         let mut tables = Tables::new(&mut ebpf)?;
         if let Origin::Older(heritage) = &origin {
             heritage.fill(&mut tables)?;
-            tables.write_all_hints()?;
+            tables.finish_hints()?;
         }
         let attacher = Attacher::new(ebpf, pins.clone())?;
         Ok(Self { attacher, pins, tables, rings: Some(rings), filter, origin, capacity, flow_capacity })

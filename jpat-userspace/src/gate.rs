@@ -51,7 +51,7 @@ use crate::{
     audit::{Event, Kind, Revocation},
     clock::{BootTime, Now},
     config::Limits,
-    knock::{Received, reply},
+    knock::Received,
     refusal::{Refusal, Stage},
     store::replay::{ClaimRecord, Recovered, TokenPlace, TokenRecord},
     token::TokenId,
@@ -190,7 +190,7 @@ impl Gate {
             if let Command::Reply(answer) = command
                 && answer.keys.contains(&key)
             {
-                answer.reply.outcome = reply::Outcome::Refused(Refusal::WriteFailed.code().to_owned());
+                answer.take_back();
             }
         }
     }

@@ -13,6 +13,11 @@ const ROOM: usize = 28_672;
 /// A table whose hash is keyed anew in each process, so that nobody can choose keys that collide.
 pub(crate) type Table<K, V> = std::collections::HashMap<K, V, ahash::RandomState>;
 
+/// A table without room.
+pub(crate) fn empty<K, V>() -> Table<K, V> {
+    Table::with_hasher(hasher())
+}
+
 /// An empty table for many entries.
 pub(crate) fn large<K, V>() -> Table<K, V> {
     Table::with_capacity_and_hasher(ROOM, hasher())

@@ -304,8 +304,8 @@ pub(super) struct Limits {
     /// Sources from which one principal may hold grants at a time.
     #[schemars(range(min = 1, max = 65_536))]
     pub(super) sources_per_principal: i64,
-    /// Verification threads; 0 takes as many as there are CPUs, at most 8. With one CPU there is none: the controller's loop
-    /// verifies.
+    /// Verification threads; 0 takes as many as there are CPUs, at most 8, and none where there is one: then the controller's
+    /// loop verifies.
     #[schemars(range(min = 0, max = 256))]
     pub(super) workers: i64,
     /// Knocks that may wait for verification.

@@ -15,19 +15,35 @@ use crate::{
     datapath::{DataPath, addresses, counters, error::DataPathError, filter::FilterRules},
     gate::{Accepted, Answer, Claim, Command, Gate},
     metrics::{Metrics, View},
+    refusal::Refusal,
     snapshot::Snapshot,
     store::replay::{ReplayStore, ReplayStoreError},
 };
 
-/// How often a store that takes nothing is told of.
-const STORE_TOLD: Duration = Duration::from_secs(10);
+/// How often a failure that stays is told of.
+const TOLD: Duration = Duration::from_secs(10);
+
+/// When a failure was told of last.
+#[derive(Default)]
+pub(super) struct Told(Option<BootTime>);
+
+impl Told {
+    fn tell(&mut self, now: BootTime, tell: impl FnOnce()) {
+        if self.0.is_none_or(|told| told.after(TOLD) <= now) {
+            self.0 = Some(now);
+            tell();
+        }
+    }
+}
 
 /// Gate, data path and books.
 pub(super) struct Core {
     pub(super) gate: Gate,
     pub(super) store: ReplayStore,
-    /// When it was last told why the store takes nothing.
-    pub(super) store_told: Option<BootTime>,
+    /// Why the store takes nothing.
+    pub(super) store_told: Told,
+    /// Why hints are not written.
+    pub(super) hints_told: Told,
     /// Where replies leave from; nowhere if there are none.
     pub(super) replies: Option<Replies>,
     pub(super) datapath: DataPath,
@@ -88,8 +104,14 @@ impl Core {
             }
         }
         let now = clock::now().boot;
-        if let Err(error) = self.datapath.tables_mut().write_hints(now) {
-            tracing::error!("writing which sources can have a grant: {error:#}; it is tried again");
+        let effective = self.datapath.tables_mut().write_hints(now);
+        if let Err(error) = &effective {
+            self.hints_told.tell(now, || tracing::error!("writing which sources can have a grant: {error:#}"));
+        }
+        if effective.is_err() && self.datapath.tables().has_hints() {
+            answers.iter_mut().for_each(Answer::take_back);
+            opened.iter().for_each(|_| self.metrics.refused(Refusal::WriteFailed));
+            opened.clear();
         }
         for accepted in opened {
             self.taken(accepted, now);
@@ -124,11 +146,7 @@ impl Core {
 
     /// Each knock that is refused for it is counted; the reason is told now and then.
     fn tell_of_store(&mut self, error: &ReplayStoreError) {
-        let now = clock::now().boot;
-        if self.store_told.is_none_or(|told| told.after(STORE_TOLD) <= now) {
-            tracing::error!("{error}");
-            self.store_told = Some(now);
-        }
+        self.store_told.tell(clock::now().boot, || tracing::error!("{error}"));
     }
 
     /// Stores a knock, and those that stand behind it, with one write: all of them, or none.

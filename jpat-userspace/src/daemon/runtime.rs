@@ -207,16 +207,17 @@ impl Runtime {
                 _ = sources.signals.terminate.recv() => return Ok(self.stopped()),
                 _ = sources.signals.interrupt.recv() => return Ok(self.stopped()),
                 _ = sources.signals.hangup.recv() => self.on_hangup(),
-                Some(asked) = sources.asked.recv() => self.on_asked(asked),
-                Some(probe) = sources.probes.recv() => self.on_probe(probe),
-                Some(fetched) = sources.fetched.recv() => self.on_fetched(fetched),
-                Some(swept) = sources.swept.recv() => self.on_swept(swept),
+                // Who asks gets an answer first, but only once.
                 () = yield_now(), if is_waiting => {
                     let done = self.workers.verify_waiting();
                     self.on_done(done);
                     self.take_batch(sources.sealed.get_mut());
                     self.take_batch(sources.bare.get_mut());
                 }
+                Some(asked) = sources.asked.recv() => self.on_asked(asked),
+                Some(probe) = sources.probes.recv() => self.on_probe(probe),
+                Some(fetched) = sources.fetched.recv() => self.on_fetched(fetched),
+                Some(swept) = sources.swept.recv() => self.on_swept(swept),
                 guard = sources.sealed.readable_mut(), if !is_waiting => {
                     let mut guard = guard.context("the ring of sealed knocks")?;
                     if self.take_batch(guard.get_inner_mut()) {
@@ -357,8 +358,11 @@ impl Runtime {
         }
     }
 
-    fn stopped(&self) -> End {
+    fn stopped(&mut self) -> End {
         let detach = self.options.detach_on_exit || self.trial_ends.is_some();
+        if let Err(error) = self.core.datapath.tables_mut().finish_hints() {
+            tracing::warn!("writing which sources can have a grant: {error:#}; until the next start drops cost more");
+        }
         match (self.trial_ends, detach) {
             (Some(_), _) => tracing::info!("stopping in an unconfirmed trial: rolled back"),
             (None, true) => tracing::info!("stopping"),

@@ -9,7 +9,11 @@ use crate::{
     audit::Event,
     clock::BootTime,
     config::Limits,
-    knock::{Peer, reply::Reply, sealed::ReplyTicket},
+    knock::{
+        Peer,
+        reply::{Outcome, Reply},
+        sealed::ReplyTicket,
+    },
     refusal::Refusal,
 };
 
@@ -125,4 +129,13 @@ pub struct Answer {
     pub reply: Reply,
     /// The grants that it tells of.
     pub(super) keys: BTreeSet<GrantKey>,
+}
+
+impl Answer {
+    /// What it tells of is not in effect.
+    pub fn take_back(&mut self) {
+        if !self.keys.is_empty() {
+            self.reply.outcome = Outcome::Refused(Refusal::WriteFailed.code().to_owned());
+        }
+    }
 }

@@ -25,7 +25,7 @@ use crate::{
     clock::UnixTime,
     config::{PrefixWidths, ReplayMode},
     knock::{
-        Form,
+        Form, reply,
         sealed::{self as codec, ReplyTicket, Verb},
     },
     store::replay::{ClaimRecord, NONCE_RETENTION},

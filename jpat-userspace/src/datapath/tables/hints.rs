@@ -1,8 +1,8 @@
 //! The bits that say which sources can have a grant, kept in step with the map of grants.
 //!
 //! A write costs a system call for each row. So a few rows are written at once; where many grants begin together the program
-//! is told to do without hints for a moment, and all rows are written in one go. What a bit says too much does no harm, and
-//! waits for that as well.
+//! is told to do without hints, and all rows are written in one go a moment later: as long as grants come so fast, drops cost
+//! a look-up more. What a bit says too much does no harm, and waits for that as well.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -56,10 +56,15 @@ enum Step {
 
 impl Hinted {
     pub(super) fn new() -> Self {
+        Self { keys: table::large(), rows: vec![NONE; hints::ROWS as usize], ..Self::none() }
+    }
+
+    /// What stands for it while it is at work.
+    fn none() -> Self {
         Self {
-            keys: table::large(),
+            keys: table::empty(),
             more: BTreeMap::new(),
-            rows: vec![NONE; hints::ROWS as usize],
+            rows: Vec::new(),
             lacking: BTreeSet::new(),
             excessive: BTreeSet::new(),
             is_suspended: false,
@@ -109,7 +114,6 @@ impl Hinted {
         let is_due = self.due.is_some_and(|due| due <= now);
         if is_due || !self.is_suspended {
             if !is_due && self.lacking.len() > FEW {
-                self.due.get_or_insert(now.after(PAUSE));
                 return Step::Suspend;
             }
             let waiting = self.lacking.iter().chain(self.excessive.iter().filter(|_| is_due));
@@ -128,9 +132,42 @@ impl Hinted {
         Step::Nothing
     }
 
-    fn written(&mut self, row: u32) {
-        self.lacking.remove(&row);
-        self.excessive.remove(&row);
+    /// Takes the steps that there are. Where a row cannot be written, the program does without hints.
+    fn follow<E>(
+        &mut self,
+        now: BootTime,
+        mut take: impl FnMut(&Step, &[hints::Row]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        loop {
+            let mut step = self.next_step(now);
+            let mut taken = match step {
+                Step::Nothing => return Ok(()),
+                Step::Suspend | Step::Write(_) | Step::Resume => take(&step, &self.rows),
+            };
+            if taken.is_err() && !self.is_suspended && step != Step::Suspend {
+                step = Step::Suspend;
+                taken = take(&step, &self.rows);
+            }
+            if step == Step::Suspend || taken.is_err() {
+                self.due = Some(self.due.filter(|due| *due > now).unwrap_or_else(|| now.after(PAUSE)));
+            }
+            taken?;
+            self.took(&step);
+        }
+    }
+
+    fn took(&mut self, step: &Step) {
+        match step {
+            Step::Nothing => {}
+            Step::Suspend => self.is_suspended = true,
+            Step::Write(rows) => {
+                for row in rows {
+                    self.lacking.remove(row);
+                    self.excessive.remove(row);
+                }
+            }
+            Step::Resume => (self.is_suspended, self.due) = (false, None),
+        }
     }
 }
 
@@ -150,7 +187,7 @@ impl Tables {
             .filter(|(_, (is, to_be))| is != to_be)
             .map(|(index, _)| index)
             .collect();
-        self.write_all_hints()
+        self.finish_hints()
     }
 
     /// A grant comes into the map.
@@ -166,18 +203,32 @@ impl Tables {
     /// Makes the grants effective that were written since the last call. Others wait until [`Self::hints_due`].
     ///
     /// # Errors
-    /// The kernel's refusal. A later call tries again.
+    /// The kernel's refusal: the program may refuse what was granted. A later call tries again.
     pub fn write_hints(&mut self, now: BootTime) -> Result<(), DataPathError> {
-        loop {
-            let done = match self.hinted.next_step(now) {
-                Step::Nothing => return Ok(()),
-                Step::Suspend => self.use_hints(false),
-                Step::Write(rows) => self.write_rows(&rows),
-                Step::Resume => self.use_hints(true),
-            };
-            if let Err(error) = done {
-                self.hinted.due = Some(now.after(PAUSE));
-                return Err(error);
+        let mut hinted = std::mem::replace(&mut self.hinted, Hinted::none());
+        let written = hinted.follow(now, |step, rows| self.take(step, rows));
+        self.hinted = hinted;
+        written
+    }
+
+    /// Brings all rows in step, for whoever comes next.
+    ///
+    /// # Errors
+    /// The kernel's refusal; then the program does without hints.
+    pub fn finish_hints(&mut self) -> Result<(), DataPathError> {
+        self.hinted.due = Some(BootTime(0));
+        self.write_hints(BootTime(0))
+    }
+
+    fn take(&mut self, step: &Step, rows: &[hints::Row]) -> Result<(), DataPathError> {
+        match step {
+            Step::Nothing => Ok(()),
+            Step::Suspend => self.use_hints(false),
+            Step::Resume => self.use_hints(true),
+            Step::Write(indices) => {
+                let mut table = self.hints_mut()?;
+                let mut rows = indices.iter().filter_map(|index| Some((index, rows.get(*index as usize)?)));
+                rows.try_for_each(|(index, row)| table.set(*index, row, 0)).map_err(failed)
             }
         }
     }
@@ -188,18 +239,9 @@ impl Tables {
         self.hinted.due
     }
 
-    /// Whether the program may go by hints.
-    pub(super) const fn has_hints(&self) -> bool {
+    /// Whether the program goes by hints.
+    pub const fn has_hints(&self) -> bool {
         !self.hinted.is_suspended
-    }
-
-    /// As [`Self::write_hints`], and nothing waits.
-    ///
-    /// # Errors
-    /// The kernel's refusal.
-    pub(in crate::datapath) fn write_all_hints(&mut self) -> Result<(), DataPathError> {
-        let rows: Vec<_> = self.hinted.lacking.union(&self.hinted.excessive).copied().collect();
-        self.write_rows(&rows)
     }
 
     fn use_hints(&mut self, are_used: bool) -> Result<(), DataPathError> {
@@ -208,21 +250,7 @@ impl Tables {
             true => settings.flags | FLAG_GRANT_HINTS,
             false => settings.flags & !FLAG_GRANT_HINTS,
         };
-        self.write_settings(&settings)?;
-        self.hinted.is_suspended = !are_used;
-        if are_used {
-            self.hinted.due = None;
-        }
-        Ok(())
-    }
-
-    fn write_rows(&mut self, rows: &[u32]) -> Result<(), DataPathError> {
-        for index in rows {
-            let row = self.hinted.rows.get(*index as usize).copied().unwrap_or(NONE);
-            self.hints_mut()?.set(*index, row, 0).map_err(failed)?;
-            self.hinted.written(*index);
-        }
-        Ok(())
+        self.write_settings(&settings)
     }
 
     fn hints_mut(&mut self) -> Result<Array<&mut MapData, hints::Row>, DataPathError> {
@@ -247,27 +275,35 @@ mod tests {
 
     /// Takes the steps on a table, and says which they were.
     fn follow(hinted: &mut Hinted, table: &mut [hints::Row], now: u64) -> Vec<&'static str> {
+        let steps = follow_where(hinted, table, now, |_| true);
+        steps.0.unwrap();
+        steps.1
+    }
+
+    /// The same where only some steps succeed.
+    fn follow_where(
+        hinted: &mut Hinted,
+        table: &mut [hints::Row],
+        now: u64,
+        succeeds: impl Fn(&Step) -> bool,
+    ) -> (Result<(), ()>, Vec<&'static str>) {
         let mut steps = Vec::new();
-        loop {
-            match hinted.next_step(BootTime(now)) {
-                Step::Nothing => return steps,
-                Step::Suspend => {
-                    hinted.is_suspended = true;
-                    steps.push("suspend");
-                }
-                Step::Write(rows) => {
-                    for row in rows {
-                        table[row as usize] = hinted.rows[row as usize];
-                        hinted.written(row);
-                    }
-                    steps.push("write");
-                }
-                Step::Resume => {
-                    (hinted.is_suspended, hinted.due) = (false, None);
-                    steps.push("resume");
-                }
+        let followed = hinted.follow(BootTime(now), |step, rows| {
+            if !succeeds(step) {
+                return Err(());
             }
-        }
+            steps.push(match step {
+                Step::Nothing => "nothing",
+                Step::Suspend => "suspend",
+                Step::Resume => "resume",
+                Step::Write(indices) => {
+                    indices.iter().for_each(|index| table[*index as usize] = rows[*index as usize]);
+                    "write"
+                }
+            });
+            Ok(())
+        });
+        (followed, steps)
     }
 
     fn is_hinted(table: &[hints::Row], key: &GrantKey) -> bool {
@@ -343,5 +379,35 @@ mod tests {
         assert_eq!(follow(&mut hinted, &mut table, PAUSE.as_nanos() as u64), [""; 0], "it does no harm");
         assert_eq!(follow(&mut hinted, &mut table, 2 * PAUSE.as_nanos() as u64), ["write"]);
         assert_eq!((hinted.due, table), (None, hinted.rows));
+    }
+
+    #[test]
+    fn p4_where_a_row_cannot_be_written_the_program_does_without_hints() {
+        let (mut hinted, mut table) = (Hinted::new(), vec![NONE; hints::ROWS as usize]);
+        let pause = PAUSE.as_nanos() as u64;
+        let key = keys().next().unwrap();
+        let no_row = |step: &Step| !matches!(step, Step::Write(_));
+        hinted.add(&key);
+        assert_eq!(follow_where(&mut hinted, &mut table, 0, no_row), (Ok(()), vec!["suspend"]));
+        assert!(hinted.is_suspended && !is_hinted(&table, &key));
+        assert_eq!(hinted.due, Some(BootTime(pause)));
+        assert_eq!(follow_where(&mut hinted, &mut table, pause, no_row), (Err(()), vec![]));
+        assert_eq!(hinted.due, Some(BootTime(2 * pause)), "not at once");
+        assert_eq!(follow(&mut hinted, &mut table, 2 * pause), ["write", "resume"]);
+        assert!(is_hinted(&table, &key) && !hinted.is_suspended);
+    }
+
+    #[test]
+    fn p4_where_the_program_cannot_be_told_rows_are_tried_in_time() {
+        let (mut hinted, mut table) = (Hinted::new(), vec![NONE; hints::ROWS as usize]);
+        let pause = PAUSE.as_nanos() as u64;
+        keys().take(200).for_each(|key| hinted.add(&key));
+        let no_settings = |step: &Step| matches!(step, Step::Write(_));
+        for now in 0..3 {
+            assert_eq!(follow_where(&mut hinted, &mut table, now, no_settings), (Err(()), vec![]));
+            assert_eq!(hinted.due, Some(BootTime(pause)), "calls in between put nothing off");
+        }
+        assert_eq!(follow_where(&mut hinted, &mut table, pause, no_settings), (Ok(()), vec!["write"]));
+        assert!(table == hinted.rows && hinted.due.is_none() && !hinted.is_suspended);
     }
 }
