@@ -24,9 +24,6 @@ pub struct GrantKey {
 }
 
 impl GrantKey {
-    /// The first of all keys in their order.
-    pub const LEAST: Self = Self { source: [0; 16], service: 0 };
-
     /// The key of the prefix that `source` falls into under `mask` (see [`crate::settings::ServiceRule`]).
     #[inline(always)]
     #[must_use]

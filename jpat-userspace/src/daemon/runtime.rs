@@ -207,7 +207,7 @@ impl Runtime {
                 _ = sources.signals.terminate.recv() => return Ok(self.stopped()),
                 _ = sources.signals.interrupt.recv() => return Ok(self.stopped()),
                 _ = sources.signals.hangup.recv() => self.on_hangup(),
-                // Who asks gets an answer first, but only once.
+                // Whoever has asked is answered while it yields; then it goes before whoever asks next.
                 () = yield_now(), if is_waiting => {
                     let done = self.workers.verify_waiting();
                     self.on_done(done);
