@@ -178,7 +178,7 @@ pub enum Destinations {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Issuer {
     /// Its name in this configuration.
-    pub name: String,
+    pub name: Arc<str>,
     /// Exact `iss`.
     pub issuer: String,
     /// Any of these must be in `aud`. Never empty.

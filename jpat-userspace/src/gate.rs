@@ -239,7 +239,7 @@ impl Gate {
         let Denied { refusal, issuer, who, rule } = denied;
         let event = Event {
             principal: who.as_ref().map(|who| who.principal.to_string()),
-            token_id: who.as_ref().map(|who| who.token.to_string()),
+            token_id: who.as_ref().map(|who| who.token.shown()),
             issuer,
             source: Some(source),
             rule,

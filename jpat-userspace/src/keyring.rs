@@ -51,7 +51,7 @@ impl KeyRing {
     /// The keys that may verify a token of `issuer` now: present, and where they are fetched not older than `max_stale`.
     #[must_use]
     pub fn usable(&self, issuer: &Issuer, now: UnixTime) -> Option<&KeySet> {
-        let held = self.held.get(&issuer.name)?;
+        let held = self.held.get(&*issuer.name)?;
         let fresh = !refresh::is_remote(issuer) || held.fetched.until(now) <= issuer.max_stale;
         fresh.then_some(&*held.keys)
     }

@@ -17,7 +17,7 @@ mod used;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use jpat_common::grant::ServiceId;
 
@@ -42,7 +42,7 @@ pub struct Policy {
 
 #[derive(Debug)]
 struct ServiceRule {
-    issuers: Vec<String>,
+    issuers: Vec<Arc<str>>,
     allow: Rule,
     opening: Opening,
 }
@@ -122,7 +122,11 @@ impl Policy {
                 });
                 return None;
             };
-            Some(ServiceRule { issuers: service.issuers.clone(), allow: allow?, opening: opening(service, *id) })
+            Some(ServiceRule {
+                issuers: service.issuers.iter().map(|name| name.as_str().into()).collect(),
+                allow: allow?,
+                opening: opening(service, *id),
+            })
         });
         let services: Vec<_> = services.collect();
         let rules = deny.iter().map(|(_, rule)| rule).chain(services.iter().map(|service| &service.allow));

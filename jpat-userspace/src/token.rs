@@ -23,10 +23,10 @@ pub fn install_crypto() {
 }
 
 /// Who a token speaks for.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Principal {
     /// Configured name of the issuer.
-    pub issuer: String,
+    pub issuer: Arc<str>,
     /// `sub`, empty when the token has none.
     pub subject: String,
 }
@@ -39,12 +39,23 @@ impl std::fmt::Display for Principal {
 
 /// What makes two tokens the same one: `(iss, jti)`, else SHA-256 of the signing input, never of the signature,
 /// because ECDSA signatures can be altered and stay valid.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum TokenId {
     /// Configured issuer name and `jti`.
-    Jti(String, String),
+    Jti(Arc<str>, Arc<str>),
     /// SHA-256 of the ASCII signing input (RFC 7515 §5.1).
     Digest([u8; 32]),
+}
+
+impl TokenId {
+    /// As it is shown, without a copy where it is a `jti`.
+    #[must_use]
+    pub fn shown(&self) -> Arc<str> {
+        match self {
+            Self::Jti(_, jti) => Arc::clone(jti),
+            Self::Digest(_) => self.to_string().into(),
+        }
+    }
 }
 
 impl std::fmt::Display for TokenId {
@@ -116,11 +127,11 @@ impl VerifiedToken {
         let text = |name: &str| claims[name].as_str().map(str::to_owned);
         let date = |name: &str| claims[name].as_u64().map(UnixTime::from_secs);
         let id = match text("jti") {
-            Some(jti) => TokenId::Jti(issuer.to_owned(), jti),
+            Some(jti) => TokenId::Jti(issuer.into(), jti.into()),
             None => TokenId::Digest([0; 32]),
         };
         Self {
-            principal: Arc::new(Principal { issuer: issuer.to_owned(), subject: text("sub").unwrap_or_default() }),
+            principal: Arc::new(Principal { issuer: issuer.into(), subject: text("sub").unwrap_or_default() }),
             id: Arc::new(id),
             expires: date("exp").unwrap_or_default(),
             issued_at: date("iat"),

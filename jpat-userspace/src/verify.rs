@@ -64,7 +64,7 @@ pub struct Denied {
     /// The reason.
     pub refusal: Refusal,
     /// Configured name of the issuer that the token names, signature verified or not.
-    pub issuer: Option<String>,
+    pub issuer: Option<Arc<str>>,
     /// Set once the signature verified.
     pub who: Option<Who>,
     /// Name of the rule that decided (a `[[deny]]` rule's name), where one did.

@@ -22,10 +22,10 @@ pub struct Event {
     pub principal: Option<String>,
     /// Configured name of the issuer; of a token that did not verify, the one it claims.
     #[serde(serialize_with = "clipped", skip_serializing_if = "Option::is_none")]
-    pub issuer: Option<String>,
+    pub issuer: Option<Arc<str>>,
     /// `jti`, else the digest of the signing input.
     #[serde(serialize_with = "clipped", skip_serializing_if = "Option::is_none")]
-    pub token_id: Option<String>,
+    pub token_id: Option<Arc<str>>,
     /// Address the knock came from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<IpAddr>,
@@ -184,7 +184,7 @@ mod tests {
     fn what_a_token_says_cannot_forge_a_line_or_steer_a_terminal() {
         let event = Event {
             principal: Some("a\n{\"event\":\"granted\"}\u{9b}31m\u{202e}\u{1b}[2J".to_owned()),
-            token_id: Some("é".repeat(1_000)),
+            token_id: Some("é".repeat(1_000).into()),
             ..Event::new(Kind::Denied, UnixTime(0))
         };
         let line = serde_json::to_string(&event).unwrap();

@@ -250,7 +250,7 @@ impl Core {
                 .issuers
                 .iter()
                 .filter_map(|issuer| Some((issuer.name.clone(), snapshot.keys.held(&issuer.name)?)))
-                .map(|(name, held)| (name, held.fetched.until(now.unix).as_secs_f64()))
+                .map(|(name, held)| (name.to_string(), held.fetched.until(now.unix).as_secs_f64()))
                 .collect(),
             audit_lost: self.audit.dropped(),
             config_generation: snapshot.generation,

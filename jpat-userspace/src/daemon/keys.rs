@@ -22,7 +22,7 @@ impl Runtime {
         if self.refresher.poll_timeout().is_some_and(|due| due <= now.boot) {
             let config = Arc::clone(&self.snapshots.load().config);
             for due in self.refresher.handle_due(now.boot) {
-                let Some(issuer) = config.issuers.iter().find(|issuer| issuer.name == due.issuer).cloned() else {
+                let Some(issuer) = config.issuers.iter().find(|issuer| *issuer.name == *due.issuer).cloned() else {
                     continue;
                 };
                 let Some(http) = self.http.clone() else { continue };
@@ -42,7 +42,7 @@ impl Runtime {
             return;
         }
         let config = Arc::clone(&self.snapshots.load().config);
-        let Some(issuer) = config.issuers.iter().find(|issuer| issuer.name == fetch.issuer) else { return };
+        let Some(issuer) = config.issuers.iter().find(|issuer| *issuer.name == *fetch.issuer) else { return };
         let name = &issuer.name;
         match result {
             Ok(fetched) => {
@@ -53,17 +53,17 @@ impl Runtime {
                     tracing::warn!("issuer {name}: {error}");
                 }
                 let (count, known) = (fetched.keys.keys().len(), self.snapshots.load().keys.held(name).is_some());
-                if self.fetch_errors.remove(name).is_some() || !known {
+                if self.fetch_errors.remove(&**name).is_some() || !known {
                     tracing::info!("issuer {name}: {count} keys from {}", fetched.jwks_uri);
                 }
                 self.replace_keys(name, Held { keys: Arc::new(fetched.keys), fetched: now.unix });
             }
             Err(error) => {
                 let error = error.to_string();
-                if self.fetch_errors.get(name) != Some(&error) {
+                if self.fetch_errors.get(&**name) != Some(&error) {
                     tracing::warn!("issuer {name}: {error}");
                 }
-                self.fetch_errors.insert(name.clone(), error);
+                self.fetch_errors.insert(name.to_string(), error);
             }
         }
     }
@@ -71,7 +71,7 @@ impl Runtime {
     /// New keys do not raise the snapshot's generation: what they would decide otherwise was decided rightly.
     fn replace_keys(&self, issuer: &str, held: Held) {
         let old = self.snapshots.load();
-        if old.config.issuers.iter().any(|configured| configured.name == issuer) {
+        if old.config.issuers.iter().any(|configured| *configured.name == *issuer) {
             self.snapshots.store(Arc::new(Snapshot {
                 server: old.server.clone(),
                 generation: old.generation,

@@ -107,7 +107,8 @@ pub fn snapshot(
 /// TTL is not part of it.
 pub(super) fn rule_digests(config: &Config) -> BTreeMap<String, String> {
     let digest = |service: &Service| {
-        let issuers: Vec<_> = config.issuers.iter().filter(|issuer| service.issuers.contains(&issuer.name)).collect();
+        let issuers: Vec<_> =
+            config.issuers.iter().filter(|issuer| service.issuers.iter().any(|name| **name == *issuer.name)).collect();
         hex_digest(&format!("{:?}", (&service.allow, &service.ports, service.prefix, issuers)))
     };
     config.services.iter().map(|service| (service.name.clone(), digest(service))).collect()

@@ -141,10 +141,10 @@ impl Runtime {
         let issuers = config.issuers.iter().map(|issuer| {
             let held = snapshot.keys.held(&issuer.name);
             Issuer {
-                name: issuer.name.clone(),
+                name: issuer.name.to_string(),
                 keys: snapshot.keys.usable(issuer, now.unix).map_or(0, |keys| keys.keys().len()),
                 age_seconds: held.map(|held| held.fetched.until(now.unix).as_secs()),
-                error: self.fetch_errors.get(&issuer.name).cloned(),
+                error: self.fetch_errors.get(&*issuer.name).cloned(),
             }
         });
         Status {

@@ -5,11 +5,7 @@ mod hints;
 mod ports;
 mod services;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-    time::Duration,
-};
+use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
 use aya::{
     Ebpf,
@@ -32,10 +28,11 @@ use jpat_common::{
 pub use self::services::Service;
 use self::{destinations::Judged, hints::Hinted};
 use super::{error::DataPathError, pins::PinDir};
+use crate::table::{self, Table};
 
 /// The maps that outlive a controller.
 pub struct Tables {
-    maps: BTreeMap<&'static str, Map>,
+    maps: Table<&'static str, Map>,
     hinted: Hinted,
 }
 
@@ -80,7 +77,7 @@ impl Rules {
 
 impl Tables {
     pub(super) fn new(ebpf: &mut Ebpf) -> Result<Self, DataPathError> {
-        let mut maps = BTreeMap::new();
+        let mut maps = table::empty();
         for name in map_name::PINNED {
             maps.insert(name, ebpf.take_map(name).ok_or(DataPathError::NoMap(name))?);
         }

@@ -133,7 +133,7 @@ impl Explanation {
             "source": self.source.to_string(),
             "form": self.way.form().as_str(),
             "proof": matches!(self.way, Way::Sealed { proof: true }),
-            "principal": self.principal.as_ref().map(|p| json!({ "issuer": p.issuer, "subject": p.subject })),
+            "principal": self.principal.as_ref().map(|p| json!({ "issuer": &*p.issuer, "subject": p.subject })),
             "token": self.id.as_ref().map(ToString::to_string),
             "allowed": self.allowed(),
             "services": services,

@@ -67,7 +67,7 @@ fn forgive(
     config: &mut Config,
     at: &mut UnixTime,
 ) -> Option<String> {
-    let issuer = config.issuers.iter_mut().find(|candidate| candidate.name == issuer)?;
+    let issuer = config.issuers.iter_mut().find(|candidate| *candidate.name == *issuer)?;
     if refusal == Refusal::FormNotAccepted {
         issuer.accept.insert(form);
         return Some(format!("issuer {:?} accepted {} knocks", issuer.name, form.as_str()));

@@ -5,7 +5,7 @@
 
 mod queue;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use self::queue::FairQueue;
 use crate::{
@@ -13,6 +13,7 @@ use crate::{
     config::Limits,
     knock::{self, Form, Knock, Received},
     refusal::Refusal,
+    table::{self, Table},
     verify::Job,
 };
 
@@ -31,7 +32,7 @@ pub(super) struct Admission {
     /// Whose turn it is.
     bare_is_next: bool,
     most_at_work: usize,
-    at_work: BTreeSet<u64>,
+    at_work: Table<u64, ()>,
     next_job: u64,
 }
 
@@ -53,7 +54,7 @@ impl Admission {
             bare_queue: FairQueue::new(queue),
             bare_is_next: false,
             most_at_work: (limits.workers.max(1) as usize).saturating_mul(JOBS_PER_WORKER),
-            at_work: BTreeSet::new(),
+            at_work: table::empty(),
             next_job: 1,
         }
     }
@@ -109,7 +110,7 @@ impl Admission {
         };
         let id = self.next_job;
         self.next_job += 1;
-        self.at_work.insert(id);
+        self.at_work.insert(id, ());
         Some(Job { id, knock })
     }
 
@@ -118,7 +119,7 @@ impl Admission {
     }
 
     pub(super) fn is_at_work(&self, job: u64) -> bool {
-        self.at_work.contains(&job)
+        self.at_work.contains_key(&job)
     }
 
     pub(super) fn release(&mut self, job: u64) {

@@ -39,19 +39,16 @@ impl Holder {
         }
     }
 
-    fn issuer(&self) -> Option<String> {
+    fn issuer(&self) -> Option<Arc<str>> {
         match self {
             Self::Token(principal, _) => Some(principal.issuer.clone()),
             Self::Admin(_) | Self::Adopted => None,
         }
     }
 
-    fn token_id(&self) -> Option<String> {
+    fn token_id(&self) -> Option<Arc<str>> {
         match self {
-            Self::Token(_, id) => Some(match &**id {
-                TokenId::Jti(_, jti) => jti.clone(),
-                TokenId::Digest(_) => id.to_string(),
-            }),
+            Self::Token(_, id) => Some(id.shown()),
             Self::Admin(_) | Self::Adopted => None,
         }
     }
@@ -145,8 +142,8 @@ impl Lease {
             service: self.service.to_string(),
             service_id: self.key.service(),
             principal: self.holder.name(),
-            issuer: self.holder.issuer(),
-            token_id: self.holder.token_id(),
+            issuer: self.holder.issuer().map(|name| name.to_string()),
+            token_id: self.holder.token_id().map(|id| id.to_string()),
             until: now.unix_at(self.end),
             remaining: now.boot.until(self.end),
             flows,
@@ -217,7 +214,7 @@ impl Selector {
         *self != Self::default()
             && self.matches_place(lease)
             && self.principal.as_ref().is_none_or(|name| *name == lease.holder.name())
-            && self.token_id.as_ref().is_none_or(|id| lease.holder.token_id().as_ref() == Some(id))
+            && self.token_id.as_ref().is_none_or(|id| lease.holder.token_id().as_deref() == Some(id))
     }
 }
 

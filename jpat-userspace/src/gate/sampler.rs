@@ -122,8 +122,8 @@ mod tests {
     }
 
     fn who(sub: &str, jti: &str) -> Who {
-        let issuer = "corp".to_owned();
-        let token = TokenId::Jti(issuer.clone(), jti.to_owned());
+        let issuer = Arc::<str>::from("corp");
+        let token = TokenId::Jti(issuer.clone(), jti.into());
         Who { principal: Arc::new(Principal { issuer, subject: sub.to_owned() }), token: Arc::new(token) }
     }
 }

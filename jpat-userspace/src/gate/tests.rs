@@ -285,7 +285,7 @@ impl SealedKnock {
     fn judged(&self, now: Now) -> Judged {
         let who = Who { principal: self.token.principal().clone(), token: self.token.id().clone() };
         let denied = |refusal| {
-            Outcome::Denied(Denied { refusal, issuer: Some("corp".to_owned()), who: Some(who.clone()), rule: None })
+            Outcome::Denied(Denied { refusal, issuer: Some("corp".into()), who: Some(who.clone()), rule: None })
         };
         let skew = Duration::from_nanos(self.time.0.abs_diff(now.unix.0));
         let (outcome, accepted) = match self.verb {

@@ -77,15 +77,15 @@ impl Refresher {
         let mut before = std::mem::take(&mut self.slots);
         for issuer in issuers.iter().filter(|issuer| is_remote(issuer)) {
             let source = Source::of(issuer);
-            let slot = match before.remove(&issuer.name) {
+            let slot = match before.remove(&*issuer.name) {
                 Some(slot) if slot.source == source => slot,
                 Some(slot) => {
-                    before.insert(issuer.name.clone(), slot);
+                    before.insert(issuer.name.to_string(), slot);
                     Slot::new(source, now)
                 }
                 None => Slot::new(source, now),
             };
-            self.slots.insert(issuer.name.clone(), slot);
+            self.slots.insert(issuer.name.to_string(), slot);
         }
         before.into_keys().collect()
     }

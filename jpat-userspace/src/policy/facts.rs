@@ -43,7 +43,7 @@ pub(super) fn context<'v>(
     };
     add(CLAIMS, &|| claims(token.claims(), used));
     add("header", &|| header(token.header()));
-    add("issuer", &|| Box::new(CelString::from(token.principal().issuer.as_str())));
+    add("issuer", &|| Box::new(CelString::from(&*token.principal().issuer)));
     add("source", &|| Box::new(CelString::from(source.to_canonical().to_string())));
     add("now", &|| Box::new(timestamp(now)));
     add("knock", &|| knock(form, token));

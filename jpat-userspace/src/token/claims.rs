@@ -1,5 +1,7 @@
 //! The payload: registered claims of RFC 7519 §4.1 checked for their types, everything else left as it is.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value};
 
 use super::json;
@@ -25,7 +27,7 @@ pub struct Claims {
     /// Issued at, rounded up.
     pub iat: Option<UnixTime>,
     /// Token id, not empty.
-    pub jti: Option<String>,
+    pub jti: Option<Arc<str>>,
     /// All members.
     pub all: Map<String, Value>,
 }
@@ -65,8 +67,8 @@ impl Claims {
     }
 }
 
-fn text(value: &Value) -> Result<String, Refusal> {
-    shown(value).map(str::to_owned)
+fn text<T: for<'t> From<&'t str>>(value: &Value) -> Result<T, Refusal> {
+    shown(value).map(T::from)
 }
 
 fn shown(value: &Value) -> Result<&str, Refusal> {

@@ -4,7 +4,7 @@
 use std::{cell::Cell, fmt};
 
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
-use serde_json::{Map, Number, Value};
+use serde_json::{Map, Number, Value, map::Entry};
 
 use crate::refusal::Refusal;
 
@@ -100,10 +100,10 @@ impl<'de> Visitor<'de> for Strict<'_> {
         let inner = self.one_level_down()?;
         let mut members = Map::new();
         while let Some(name) = input.next_key::<String>()? {
-            if members.contains_key(&name) {
+            let Entry::Vacant(place) = members.entry(name) else {
                 return Err(self.refuse(Refusal::DuplicateMember));
-            }
-            members.insert(name, input.next_value_seed(inner)?);
+            };
+            place.insert(input.next_value_seed(inner)?);
         }
         Ok(Value::Object(members))
     }

@@ -19,6 +19,9 @@ pub struct KeptToken {
 #[derive(Serialize, Deserialize)]
 struct Beginning<T>(T, Option<String>, UnixTime, Option<UnixTime>, Parameters<T>);
 
+/// Bytes that most beginnings have at most.
+const BEGINNING: usize = 80;
+
 /// `alg`, `kid`, `typ`.
 type Parameters<T> = (Option<T>, Option<T>, Option<T>);
 
@@ -33,10 +36,11 @@ impl KeptToken {
         let VerifiedToken { principal, expires, issued_at, header, payload, .. } = token;
         let parameters = (header.alg.as_deref(), header.kid.as_deref(), header.typ.as_deref());
         let beginning = Beginning(&*principal.issuer, digest, *expires, *issued_at, parameters);
+        let mut text = Vec::with_capacity(BEGINNING + payload.len());
         // Names, numbers and texts: nothing that JSON cannot write. And what cannot be read again is denied.
-        let beginning = serde_json::to_string(&beginning).unwrap_or_default();
-        let text = [&*beginning, payload].concat();
-        Self { expires: token.expires(), text: text.into() }
+        let _written = serde_json::to_writer(&mut text, &beginning);
+        text.extend_from_slice(payload.as_bytes());
+        Self { expires: token.expires(), text: String::from_utf8(text).unwrap_or_default().into() }
     }
 
     /// What the store was given: [`Self::text`] of a token with this `exp`.
@@ -65,9 +69,10 @@ impl KeptToken {
         let payload = self.text.get(input.byte_offset()..)?;
         let claims: Value = serde_json::from_str(payload).ok()?;
         let text = |name: &str| claims.get(name).and_then(Value::as_str).map(str::to_owned);
+        let issuer = Arc::<str>::from(issuer);
         let id = match digest {
             Some(digest) => TokenId::Digest(URL_SAFE_NO_PAD.decode(digest).ok()?.try_into().ok()?),
-            None => TokenId::Jti(issuer.clone(), text("jti")?),
+            None => TokenId::Jti(Arc::clone(&issuer), text("jti")?.into()),
         };
         let header = Arc::new(Header { alg, kid, typ });
         let principal = Principal { issuer, subject: text("sub").unwrap_or_default() };

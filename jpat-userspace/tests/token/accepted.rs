@@ -25,7 +25,7 @@ fn a_good_token_says_who_until_when_and_which() {
     let bench = Bench::new();
     let token = bench.accepted("good", &bench.good());
     assert_eq!(token.principal().to_string(), "corp:employee:alice");
-    assert_eq!(**token.id(), TokenId::Jti("corp".to_owned(), "t-1".to_owned()));
+    assert_eq!(**token.id(), TokenId::Jti("corp".into(), "t-1".into()));
     assert_eq!(token.expires(), UnixTime::from_secs(NOW + 60));
     assert_eq!(token.issued_at(), Some(UnixTime::from_secs(NOW - 5)));
     let parameter = |text: &str| Some(text.to_owned());

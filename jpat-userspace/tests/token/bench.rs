@@ -159,5 +159,5 @@ pub(crate) fn config() -> Config {
 
 /// Another issuer like `corp`.
 pub(crate) fn issuer(name: &str, iss: &str) -> Issuer {
-    Issuer { name: name.to_owned(), issuer: iss.to_owned(), ..config().issuers[0].clone() }
+    Issuer { name: name.into(), issuer: iss.to_owned(), ..config().issuers[0].clone() }
 }

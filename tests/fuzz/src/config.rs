@@ -80,7 +80,7 @@ fn is_sound(config: &Config) {
         assert!(service.ttl.as_secs() >= 1 && service.ttl <= MAX_TTL);
         assert!((1..=32).contains(&service.prefix.v4) && (1..=128).contains(&service.prefix.v6));
         assert!(!service.ports.is_empty() && !service.issuers.is_empty());
-        let known = |name: &String| config.issuers.iter().any(|issuer| issuer.name == *name);
+        let known = |name: &String| config.issuers.iter().any(|issuer| *issuer.name == **name);
         assert!(service.issuers.iter().all(known), "{:?}", service.issuers);
     }
     is_sound_for_sealed(config);

@@ -74,7 +74,7 @@ impl Resolver {
         let typ = raw.typ.iter().map(|typ| typ.to_ascii_lowercase());
         let typ = typ.map(|typ| typ.strip_prefix("application/").map(str::to_owned).unwrap_or(typ));
         Some(Issuer {
-            name: name?,
+            name: name?.into(),
             issuer: iss?,
             audience: raw.audience,
             algorithms: algorithms?,

@@ -10,27 +10,46 @@ use std::{
     net::IpAddr,
 };
 
+use crate::table::{self, Table};
+
 #[derive(Debug)]
 pub(super) struct FairQueue<T> {
     capacity: usize,
     length: usize,
     turns: VecDeque<u32>,
     groups: BTreeMap<u32, Group<T>>,
-    by_length: BTreeSet<(usize, u32)>,
 }
 
-/// What waits of one group; never nothing.
+/// Room for so many sources is kept for a group of which nothing waits.
+const KEPT: usize = 1_024;
+
+/// What waits of one group.
 #[derive(Debug)]
 struct Group<T> {
     length: usize,
     turns: VecDeque<IpAddr>,
-    sources: BTreeMap<IpAddr, VecDeque<T>>,
+    sources: Table<IpAddr, Waiting<T>>,
+    /// Those that wait with more than one.
     by_length: BTreeSet<(usize, IpAddr)>,
+}
+
+/// What waits of one source. Most wait with one.
+#[derive(Debug)]
+struct Waiting<T> {
+    first: T,
+    rest: VecDeque<T>,
+}
+
+/// Which end of a source's items.
+#[derive(Clone, Copy)]
+enum End {
+    Oldest,
+    Newest,
 }
 
 impl<T> FairQueue<T> {
     pub(super) const fn new(capacity: usize) -> Self {
-        Self { capacity, length: 0, turns: VecDeque::new(), groups: BTreeMap::new(), by_length: BTreeSet::new() }
+        Self { capacity, length: 0, turns: VecDeque::new(), groups: BTreeMap::new() }
     }
 
     pub(super) const fn set_capacity(&mut self, capacity: usize) {
@@ -43,16 +62,16 @@ impl<T> FairQueue<T> {
             self.insert(group, source, item);
             return None;
         }
-        let of_group = |queue: &Self, group| queue.groups.get(&group).map_or(0, |held| held.length);
-        let (most, longest) = self.by_length.last().copied().unwrap_or((0, group));
+        let most = self.groups.values().map(|held| held.length).max().unwrap_or(0);
         // Where it would wait with as many as the longest, it is the newest of the longest itself.
-        let longest = if of_group(self, group) >= most { group } else { longest };
-        let mine = self.groups.get(&longest).filter(|_| longest == group);
-        if let Some(held) = mine {
-            let from_here = held.sources.get(&source).map_or(0, VecDeque::len);
-            if held.by_length.last().is_none_or(|(most, _)| from_here + 1 >= *most) {
-                return Some(item);
-            }
+        let is_longest = |(group, held): (&u32, &Group<T>)| (held.length == most).then_some(*group);
+        let mine = self.groups.get(&group);
+        let longest = match mine.map_or(0, |held| held.length) >= most {
+            true => group,
+            false => self.groups.iter().find_map(is_longest).unwrap_or(group),
+        };
+        if longest == group && mine.is_none_or(|held| held.of_source(source) + 1 >= held.most()) {
+            return Some(item);
         }
         let Some(last) = self.drop_newest(longest) else { return Some(item) };
         self.insert(group, source, item);
@@ -63,69 +82,113 @@ impl<T> FairQueue<T> {
     pub(super) fn pop(&mut self) -> Option<T> {
         let group = self.turns.pop_front()?;
         let held = self.groups.get_mut(&group)?;
-        let source = held.turns.pop_front()?;
-        let item = self.take(group, source, VecDeque::pop_front)?;
+        let item = held.pop()?;
+        self.length -= 1;
         // Whoever has more waits for the next turn.
-        if let Some(held) = self.groups.get_mut(&group) {
+        if held.length > 0 {
             self.turns.push_back(group);
-            if held.sources.contains_key(&source) {
-                held.turns.push_back(source);
-            }
         }
         Some(item)
     }
 
     fn insert(&mut self, group: u32, source: IpAddr, item: T) {
-        let held = self.groups.entry(group).or_insert_with(|| {
+        let held = self.groups.entry(group).or_insert_with(Group::new);
+        if held.length == 0 {
             self.turns.push_back(group);
-            Group { length: 0, turns: VecDeque::new(), sources: BTreeMap::new(), by_length: BTreeSet::new() }
-        });
-        let items = held.sources.entry(source).or_insert_with(|| {
-            held.turns.push_back(source);
-            VecDeque::with_capacity(1)
-        });
-        held.by_length.remove(&(items.len(), source));
-        items.push_back(item);
-        held.by_length.insert((items.len(), source));
-        self.by_length.remove(&(held.length, group));
-        held.length += 1;
-        self.by_length.insert((held.length, group));
+        }
+        held.insert(source, item);
         self.length += 1;
     }
 
     fn drop_newest(&mut self, group: u32) -> Option<T> {
-        let (_, source) = *self.groups.get(&group)?.by_length.last()?;
-        let last = self.take(group, source, VecDeque::pop_back);
-        if let Some(held) = self.groups.get_mut(&group) {
-            if !held.sources.contains_key(&source) {
-                held.turns.retain(|other| *other != source);
-            }
-        } else {
+        let held = self.groups.get_mut(&group)?;
+        let last = held.drop_newest()?;
+        self.length -= 1;
+        if held.length == 0 {
             self.turns.retain(|other| *other != group);
         }
-        last
+        Some(last)
+    }
+}
+
+impl<T> Group<T> {
+    fn new() -> Self {
+        Self { length: 0, turns: VecDeque::new(), sources: table::empty(), by_length: BTreeSet::new() }
+    }
+
+    /// With how many a source waits.
+    fn of_source(&self, source: IpAddr) -> usize {
+        self.sources.get(&source).map_or(0, Waiting::length)
+    }
+
+    /// With how many the longest source waits, at least one.
+    fn most(&self) -> usize {
+        self.by_length.last().map_or(1, |(most, _)| *most)
+    }
+
+    fn insert(&mut self, source: IpAddr, item: T) {
+        self.length += 1;
+        let Some(waiting) = self.sources.get_mut(&source) else {
+            self.turns.push_back(source);
+            self.sources.insert(source, Waiting { first: item, rest: VecDeque::new() });
+            return;
+        };
+        let before = waiting.length();
+        waiting.rest.push_back(item);
+        self.moved(source, before, before + 1);
+    }
+
+    fn pop(&mut self) -> Option<T> {
+        let source = self.turns.pop_front()?;
+        let item = self.take(source, End::Oldest)?;
+        if self.sources.contains_key(&source) {
+            self.turns.push_back(source);
+        }
+        Some(item)
+    }
+
+    /// The newest of the source that waits with the most; where all wait with one, of the one whose turn is last.
+    fn drop_newest(&mut self) -> Option<T> {
+        let source = match self.by_length.last() {
+            Some((_, source)) => *source,
+            None => self.turns.pop_back()?,
+        };
+        self.take(source, End::Newest)
     }
 
     /// Takes an item out; the turns are the caller's.
-    fn take(&mut self, group: u32, source: IpAddr, from: impl FnOnce(&mut VecDeque<T>) -> Option<T>) -> Option<T> {
-        let held = self.groups.get_mut(&group)?;
-        let items = held.sources.get_mut(&source)?;
-        held.by_length.remove(&(items.len(), source));
-        let item = from(items);
-        if items.is_empty() {
-            held.sources.remove(&source);
-        } else {
-            held.by_length.insert((items.len(), source));
-        }
-        self.by_length.remove(&(held.length, group));
-        held.length -= 1;
+    fn take(&mut self, source: IpAddr, end: End) -> Option<T> {
+        let waiting = self.sources.get_mut(&source)?;
+        let before = waiting.length();
+        let next = match end {
+            End::Oldest => waiting.rest.pop_front().map(|next| std::mem::replace(&mut waiting.first, next)),
+            End::Newest => waiting.rest.pop_back(),
+        };
+        let item = match next {
+            Some(item) => item,
+            None => self.sources.remove(&source)?.first,
+        };
         self.length -= 1;
-        if held.length == 0 {
-            self.groups.remove(&group);
-        } else {
-            self.by_length.insert((held.length, group));
+        self.moved(source, before, before - 1);
+        if self.length == 0 && self.sources.capacity() > KEPT {
+            *self = Self::new();
         }
-        item
+        Some(item)
+    }
+
+    fn moved(&mut self, source: IpAddr, before: usize, after: usize) {
+        if before > 1 {
+            self.by_length.remove(&(before, source));
+        }
+        if after > 1 {
+            self.by_length.insert((after, source));
+        }
+    }
+}
+
+impl<T> Waiting<T> {
+    fn length(&self) -> usize {
+        1 + self.rest.len()
     }
 }
 
@@ -206,10 +269,13 @@ mod tests {
                 }
                 let total: usize = inside.values().map(VecDeque::len).sum();
                 prop_assert!(total <= CAPACITY && total == queue.length);
-                prop_assert_eq!(queue.turns.len(), queue.groups.len());
-                for held in queue.groups.values() {
+                let waiting: Vec<_> = queue.groups.values().filter(|held| held.length > 0).collect();
+                prop_assert_eq!(queue.turns.len(), waiting.len());
+                for held in waiting {
                     prop_assert_eq!(held.turns.len(), held.sources.len());
-                    prop_assert_eq!(held.by_length.len(), held.sources.len());
+                    let many = held.sources.iter().filter(|(_, waiting)| waiting.length() > 1);
+                    prop_assert_eq!(many.map(|(source, held)| (held.length(), *source)).collect::<BTreeSet<_>>(), held.by_length.clone());
+                    prop_assert_eq!(held.sources.values().map(Waiting::length).sum::<usize>(), held.length);
                 }
             }
         }

@@ -142,7 +142,7 @@ fn deny(host: &mut Host, sub: &str, jti: &str) {
     let token = token(sub, jti, 60);
     let denied = Denied {
         refusal: Refusal::DenyRule,
-        issuer: Some("corp".to_owned()),
+        issuer: Some("corp".into()),
         who: Some(Who { principal: token.principal().clone(), token: token.id().clone() }),
         rule: Some("left".to_owned()),
     };

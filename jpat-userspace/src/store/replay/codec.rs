@@ -61,7 +61,7 @@ pub(super) fn read_token(key: &[u8], row: &[u8]) -> Result<TokenRecord, decode::
     let id = Arc::new(if cbor.datatype()? == Type::Bytes {
         TokenId::Digest(cbor.bytes()?.try_into().map_err(|_length| fault())?)
     } else if cbor.array()? == Some(2) {
-        TokenId::Jti(cbor.str()?.to_owned(), cbor.str()?.to_owned())
+        TokenId::Jti(cbor.str()?.into(), cbor.str()?.into())
     } else {
         return Err(fault());
     });
