@@ -217,10 +217,11 @@ impl Gate {
     }
 
     /// The next thing to do, if that is [`Command::Claim`]: claims in a row can be stored with one write.
-    pub fn next_claim(&mut self) -> Option<Claim> {
-        let first = self.commands.pop_front_if(|command| matches!(command, Command::Claim(_)));
-        let Some(Command::Claim(claim)) = first else { return None };
-        Some(*claim)
+    pub fn next_claim(&mut self) -> Option<Box<Claim>> {
+        match self.commands.pop_front_if(|command| matches!(command, Command::Claim(_))) {
+            Some(Command::Claim(claim)) => Some(claim),
+            Some(_) | None => None,
+        }
     }
 
     /// Whether somebody holds the grant of this key.

@@ -79,7 +79,7 @@ impl Core {
                         self.gate.write_failed(key, clock::now());
                     }
                 },
-                Command::Claim(claim) => self.claim(*claim),
+                Command::Claim(claim) => self.claim(claim),
                 Command::Note => self.note(),
                 Command::Reply(answer) => answers.push(*answer),
                 Command::Done(accepted) => opened.push(accepted),
@@ -150,18 +150,18 @@ impl Core {
     }
 
     /// Stores a knock, and those that stand behind it, with one write: all of them, or none.
-    fn claim(&mut self, claim: Claim) {
+    fn claim(&mut self, claim: Box<Claim>) {
         let mut claims = vec![claim];
         claims.extend(std::iter::from_fn(|| self.gate.next_claim()));
-        let stored = self.store.append(claims.iter().flat_map(Claim::records), clock::now());
+        let stored = self.store.append(claims.iter().flat_map(|claim| claim.records()), clock::now());
         if let Err(error) = &stored {
             self.tell_of_store(error);
         }
         let now = clock::now();
         for claim in claims {
             match stored {
-                Ok(()) => self.gate.claimed(claim, now),
-                Err(_) => self.gate.claim_failed(claim, now),
+                Ok(()) => self.gate.claimed(*claim, now),
+                Err(_) => self.gate.claim_failed(*claim, now),
             }
         }
     }

@@ -34,6 +34,7 @@ use crate::{
     metrics::{self, server::Probe},
     refusal::Refusal,
     snapshot::Snapshot,
+    table::{self, Table},
     token::Principal,
     verify::{Job, Outcome},
 };
@@ -304,7 +305,7 @@ impl Runtime {
     }
 
     fn on_done(&mut self, done: Vec<Done>) {
-        let mut principals: Vec<Arc<Principal>> = Vec::new();
+        let mut principals: Table<Arc<Principal>, ()> = table::empty();
         let mut now = clock::now();
         for Done { job, found } in done {
             let Some(found) = found else {
@@ -315,12 +316,12 @@ impl Runtime {
             if let Outcome::Allowed(allowed) = &found.outcome.outcome {
                 let principal = allowed.token.principal();
                 // What the knock before did must be there for the next of the same sender.
-                if principals.contains(principal) {
+                if principals.contains_key(principal) {
                     self.settle();
                     principals.clear();
                     now = clock::now();
                 }
-                principals.push(Arc::clone(principal));
+                principals.insert(Arc::clone(principal), ());
             }
             self.conclude(job, found, now);
         }

@@ -86,8 +86,13 @@ impl Workers {
 
     /// Does some of the jobs that wait for the caller's thread.
     pub(super) fn verify_waiting(&mut self) -> Vec<Done> {
-        let jobs: Vec<_> = self.here.drain(..self.here.len().min(AT_ONCE)).collect();
-        jobs.into_iter().map(|job| self.verify_here(job)).collect()
+        let mut finished = Vec::with_capacity(AT_ONCE);
+        while finished.len() < AT_ONCE
+            && let Some(job) = self.here.pop_front()
+        {
+            finished.push(self.verify_here(job));
+        }
+        finished
     }
 }
 

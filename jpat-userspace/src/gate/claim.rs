@@ -104,8 +104,8 @@ impl Gate {
     pub(super) fn follow(&mut self, knock: &Knock, judged: Judged, now: Now) {
         let Judged { outcome, sealed } = judged;
         let source = knock.source.to_canonical();
-        let mut records = Vec::with_capacity(2);
         let mut sealed = sealed.filter(|_| outcome.is_verified());
+        let mut records = Vec::with_capacity(1 + usize::from(sealed.is_some()));
         if let Some(sealed) = &sealed {
             let is_skewed = matches!(&outcome, Outcome::Denied(denied) if denied.refusal == Refusal::ClockSkew);
             let used = NonceUse { nonce: sealed.nonce, time: sealed.time, group: knock.group };

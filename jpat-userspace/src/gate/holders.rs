@@ -84,10 +84,12 @@ impl Holders {
     /// Whether a principal would have at most `most` sources with these.
     pub(super) fn has_room(&self, principal: &Principal, sources: impl Iterator<Item = Addr>, most: usize) -> bool {
         let held = self.by_principal.get(principal);
-        let mut new: Vec<_> = sources.filter(|source| held.is_none_or(|held| held.find(source).is_err())).collect();
-        new.sort_unstable();
-        new.dedup();
-        new.is_empty() || held.map_or(0, |held| held.sources.len()) + new.len() <= most
+        let mut new = sources.filter(|source| held.is_none_or(|held| held.find(source).is_err()));
+        let Some(first) = new.next() else { return true };
+        let mut others: Vec<_> = new.filter(|source| *source != first).collect();
+        others.sort_unstable();
+        others.dedup();
+        held.map_or(0, |held| held.sources.len()) + 1 + others.len() <= most
     }
 }
 
