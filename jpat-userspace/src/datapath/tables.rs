@@ -89,7 +89,8 @@ impl Tables {
     /// Pins the maps that are not pinned, because they are new or because somebody removed their pins.
     pub(super) fn pin(&self, pins: &PinDir) -> Result<(), DataPathError> {
         pins.create()?;
-        for (name, map) in &self.maps {
+        for name in map_name::PINNED {
+            let map = self.map(name)?;
             let path = pins.map(name);
             if path.exists() {
                 continue;

@@ -198,6 +198,9 @@ mod tests {
 
     use super::*;
 
+    /// For each of four groups and six sources.
+    const PLACES: usize = 24;
+
     const fn source(number: u8) -> IpAddr {
         IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, number))
     }
@@ -235,6 +238,31 @@ mod tests {
         assert!(order[..4].iter().filter(|item| item.0 == "other").count() == 3, "in turn: {order:?}");
     }
 
+    #[test]
+    fn a_group_that_loses_its_only_place_leaves_no_turn_behind() {
+        let mut queue = FairQueue::new(2);
+        assert_eq!([1, 2].map(|group| queue.push(group, source(1), group)), [None, None]);
+        let gone = queue.push(3, source(1), 3).unwrap();
+        let order: Vec<_> = std::iter::from_fn(|| queue.pop()).collect();
+        assert_eq!(order, [1, 2, 3].into_iter().filter(|group| *group != gone).collect::<Vec<_>>());
+        assert_ne!(gone, 3);
+    }
+
+    #[test]
+    fn the_room_that_a_flood_took_is_given_back() {
+        let many = 4 * KEPT;
+        let mut queue = FairQueue::new(many);
+        for round in 0..3 {
+            for number in 0..many {
+                let source = IpAddr::V4(std::net::Ipv4Addr::from_bits(number as u32));
+                assert_eq!(queue.push(1, source, number), None, "{round}");
+            }
+            assert!(queue.groups[&1].sources.capacity() >= many);
+            assert_eq!(std::iter::from_fn(|| queue.pop()).collect::<Vec<_>>(), (0..many).collect::<Vec<_>>());
+            assert_eq!((queue.length, queue.groups[&1].sources.capacity()), (0, 0));
+        }
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -242,10 +270,10 @@ mod tests {
         /// to its group never loses a place.
         #[test]
         fn p5_whoever_stays_within_its_share_is_never_turned_away(
+            capacity in prop::sample::select(vec![0, 1, 2, 3, 7, PLACES, 50]),
             steps in prop::collection::vec((0..4_u32, 0..6_u8, 0..5_u8), 1..400),
         ) {
-            const CAPACITY: usize = 24;
-            let mut queue = FairQueue::new(CAPACITY);
+            let mut queue = FairQueue::new(capacity);
             let (mut inside, mut number) = (BTreeMap::<(u32, IpAddr), VecDeque<u32>>::new(), 0);
             for (group, from, what) in steps {
                 if what == 0 {
@@ -263,18 +291,19 @@ mod tests {
                     if let Some((group, from, number)) = queue.push(group, from, (group, from, number)) {
                         let held = inside.get_mut(&(group, from)).unwrap();
                         prop_assert_eq!(held.pop_back(), Some(number), "the newest gives way");
-                        // There is a place for each of 4 groups and 6 sources.
-                        prop_assert!(!held.is_empty(), "{group} {from} had its share and no more");
+                        let is_share = capacity >= PLACES && held.is_empty();
+                        prop_assert!(!is_share, "{group} {from} had its share and no more");
                     }
                 }
                 let total: usize = inside.values().map(VecDeque::len).sum();
-                prop_assert!(total <= CAPACITY && total == queue.length);
+                prop_assert!(total <= capacity && total == queue.length);
                 let waiting: Vec<_> = queue.groups.values().filter(|held| held.length > 0).collect();
                 prop_assert_eq!(queue.turns.len(), waiting.len());
                 for held in waiting {
                     prop_assert_eq!(held.turns.len(), held.sources.len());
-                    let many = held.sources.iter().filter(|(_, waiting)| waiting.length() > 1);
-                    prop_assert_eq!(many.map(|(source, held)| (held.length(), *source)).collect::<BTreeSet<_>>(), held.by_length.clone());
+                    prop_assert!(held.by_length.iter().all(|(many, from)| *many > 1 && held.of_source(*from) == *many));
+                    let many = held.sources.values().filter(|waiting| waiting.length() > 1).count();
+                    prop_assert_eq!(held.by_length.len(), many);
                     prop_assert_eq!(held.sources.values().map(Waiting::length).sum::<usize>(), held.length);
                 }
             }
