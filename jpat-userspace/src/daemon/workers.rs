@@ -86,7 +86,7 @@ impl Workers {
 
     /// Does some of the jobs that wait for the caller's thread.
     pub(super) fn verify_waiting(&mut self) -> Vec<Done> {
-        let mut finished = Vec::with_capacity(AT_ONCE);
+        let mut finished = Vec::with_capacity(self.here.len().min(AT_ONCE));
         while finished.len() < AT_ONCE
             && let Some(job) = self.here.pop_front()
         {

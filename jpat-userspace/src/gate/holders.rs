@@ -109,3 +109,26 @@ fn take(leases: &mut Vec<LeaseId>, id: LeaseId) {
         leases.remove(at);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_new_source_counts_once() {
+        let principal = Principal { issuer: "corp".into(), subject: "alice".to_owned() };
+        let held = Held { leases: vec![1], sources: vec![([1; 16], 1)] };
+        let mut holders = Holders::new();
+        let has_room = |holders: &Holders, new: &[u8], most| {
+            holders.has_room(&principal, new.iter().map(|byte| [*byte; 16]), most)
+        };
+        for (new, count) in [(&[][..], 0), (&[2], 1), (&[2, 2], 1), (&[2, 3, 2, 3, 3], 2), (&[4, 3, 3, 2, 2, 3], 3)] {
+            assert!(has_room(&holders, new, count) && (count == 0 || !has_room(&holders, new, count - 1)), "{new:?}");
+        }
+        holders.by_principal.insert(Arc::new(principal.clone()), held);
+        for (new, count) in [(&[1, 1][..], 1), (&[1, 2], 2), (&[3, 1, 2, 3], 3)] {
+            assert!(has_room(&holders, new, count) && (count == 1 || !has_room(&holders, new, count - 1)), "{new:?}");
+        }
+        assert!(has_room(&holders, &[1], 0), "what it has it may have again");
+    }
+}

@@ -19,8 +19,8 @@ pub struct KeptToken {
 #[derive(Serialize, Deserialize)]
 struct Beginning<T>(T, Option<String>, UnixTime, Option<UnixTime>, Parameters<T>);
 
-/// Bytes that most beginnings have at most.
-const BEGINNING: usize = 80;
+/// Bytes of most beginnings, but for the name, the digest and the `kid`.
+const BEGINNING: usize = 72;
 
 /// `alg`, `kid`, `typ`.
 type Parameters<T> = (Option<T>, Option<T>, Option<T>);
@@ -35,8 +35,9 @@ impl KeptToken {
         };
         let VerifiedToken { principal, expires, issued_at, header, payload, .. } = token;
         let parameters = (header.alg.as_deref(), header.kid.as_deref(), header.typ.as_deref());
+        let own = [Some(&*principal.issuer), digest.as_deref(), parameters.1].map(|part| part.map_or(0, str::len));
         let beginning = Beginning(&*principal.issuer, digest, *expires, *issued_at, parameters);
-        let mut text = Vec::with_capacity(BEGINNING + payload.len());
+        let mut text = Vec::with_capacity(BEGINNING + own.iter().sum::<usize>() + payload.len());
         // Names, numbers and texts: nothing that JSON cannot write. And what cannot be read again is denied.
         let _written = serde_json::to_writer(&mut text, &beginning);
         text.extend_from_slice(payload.as_bytes());

@@ -1,7 +1,7 @@
 //! A bounded queue that is fair between groups, and in each group between sources.
 //!
 //! When it is full, the newest of whoever waits with the most gives way: the group with the most, and in it the source with
-//! the most. So a flood pushes out its own, however it is spread, and a group or source that waits with less than its
+//! the most; where all its sources wait with one, the one whose turn is last. So a flood pushes out its own, however it is spread, and a group or source that waits with less than its
 //! share always finds a place. Groups take turns, and the sources in each: deficit round robin (Shreedhar and Varghese,
 //! SIGCOMM 1995) of items that all weigh the same.
 
@@ -20,8 +20,8 @@ pub(super) struct FairQueue<T> {
     groups: BTreeMap<u32, Group<T>>,
 }
 
-/// Room for so many sources is kept for a group of which nothing waits.
-const KEPT: usize = 1_024;
+/// Room for so many sources is kept for a group of which nothing waits; what a flood took is given back.
+const KEPT: usize = 256;
 
 /// What waits of one group.
 #[derive(Debug)]
@@ -29,14 +29,14 @@ struct Group<T> {
     length: usize,
     turns: VecDeque<IpAddr>,
     sources: Table<IpAddr, Waiting<T>>,
-    /// Those that wait with more than one.
+    /// Those that wait with more than one; the others are in `turns`.
     by_length: BTreeSet<(usize, IpAddr)>,
 }
 
 /// What waits of one source. Most wait with one.
 #[derive(Debug)]
 struct Waiting<T> {
-    first: T,
+    oldest: T,
     rest: VecDeque<T>,
 }
 
@@ -62,14 +62,10 @@ impl<T> FairQueue<T> {
             self.insert(group, source, item);
             return None;
         }
-        let most = self.groups.values().map(|held| held.length).max().unwrap_or(0);
-        // Where it would wait with as many as the longest, it is the newest of the longest itself.
-        let is_longest = |(group, held): (&u32, &Group<T>)| (held.length == most).then_some(*group);
+        let (most, longest) = self.groups.iter().map(|(group, held)| (held.length, *group)).max().unwrap_or((0, group));
         let mine = self.groups.get(&group);
-        let longest = match mine.map_or(0, |held| held.length) >= most {
-            true => group,
-            false => self.groups.iter().find_map(is_longest).unwrap_or(group),
-        };
+        // Where it would wait with as many as the longest, it is the newest of the longest itself.
+        let longest = if mine.map_or(0, |held| held.length) >= most { group } else { longest };
         if longest == group && mine.is_none_or(|held| held.of_source(source) + 1 >= held.most()) {
             return Some(item);
         }
@@ -130,12 +126,12 @@ impl<T> Group<T> {
         self.length += 1;
         let Some(waiting) = self.sources.get_mut(&source) else {
             self.turns.push_back(source);
-            self.sources.insert(source, Waiting { first: item, rest: VecDeque::new() });
+            self.sources.insert(source, Waiting { oldest: item, rest: VecDeque::new() });
             return;
         };
         let before = waiting.length();
         waiting.rest.push_back(item);
-        self.moved(source, before, before + 1);
+        self.relist(source, before, before + 1);
     }
 
     fn pop(&mut self) -> Option<T> {
@@ -161,22 +157,23 @@ impl<T> Group<T> {
         let waiting = self.sources.get_mut(&source)?;
         let before = waiting.length();
         let next = match end {
-            End::Oldest => waiting.rest.pop_front().map(|next| std::mem::replace(&mut waiting.first, next)),
+            End::Oldest => waiting.rest.pop_front().map(|next| std::mem::replace(&mut waiting.oldest, next)),
             End::Newest => waiting.rest.pop_back(),
         };
         let item = match next {
             Some(item) => item,
-            None => self.sources.remove(&source)?.first,
+            None => self.sources.remove(&source)?.oldest,
         };
         self.length -= 1;
-        self.moved(source, before, before - 1);
-        if self.length == 0 && self.sources.capacity() > KEPT {
+        self.relist(source, before, before - 1);
+        if self.length == 0 && self.turns.capacity() > KEPT {
             *self = Self::new();
         }
         Some(item)
     }
 
-    fn moved(&mut self, source: IpAddr, before: usize, after: usize) {
+    /// Keeps `by_length` in step.
+    fn relist(&mut self, source: IpAddr, before: usize, after: usize) {
         if before > 1 {
             self.by_length.remove(&(before, source));
         }
@@ -239,13 +236,37 @@ mod tests {
     }
 
     #[test]
+    fn whoever_would_wait_with_as_many_as_the_longest_gives_way_itself() {
+        let mut queue = FairQueue::new(4);
+        for (from, item) in [(1, "first"), (1, "second"), (2, "third"), (3, "fourth")] {
+            assert_eq!(queue.push(1, source(from), item), None);
+        }
+        assert_eq!(queue.push(1, source(2), "fifth"), Some("fifth"));
+        assert_eq!(queue.push(1, source(4), "sixth"), Some("second"));
+    }
+
+    #[test]
+    fn of_sources_that_all_wait_with_one_the_last_in_turn_gives_way() {
+        let mut queue = FairQueue::new(3);
+        for from in [9, 7, 8] {
+            queue.push(1, source(from), from);
+        }
+        assert_eq!(queue.push(2, source(1), 0), Some(8));
+        let mut queue = FairQueue::new(3);
+        for (from, item) in [(9, "first"), (9, "second"), (7, "third")] {
+            queue.push(1, source(from), item);
+        }
+        assert_eq!(queue.pop(), Some("first"));
+        queue.push(2, source(1), "of another group");
+        assert_eq!(queue.push(3, source(1), "of a third"), Some("second"), "it was served already");
+    }
+
+    #[test]
     fn a_group_that_loses_its_only_place_leaves_no_turn_behind() {
         let mut queue = FairQueue::new(2);
         assert_eq!([1, 2].map(|group| queue.push(group, source(1), group)), [None, None]);
-        let gone = queue.push(3, source(1), 3).unwrap();
-        let order: Vec<_> = std::iter::from_fn(|| queue.pop()).collect();
-        assert_eq!(order, [1, 2, 3].into_iter().filter(|group| *group != gone).collect::<Vec<_>>());
-        assert_ne!(gone, 3);
+        assert_eq!(queue.push(3, source(1), 3), Some(2));
+        assert_eq!(std::iter::from_fn(|| queue.pop()).collect::<Vec<_>>(), [1, 3]);
     }
 
     #[test]
@@ -257,49 +278,63 @@ mod tests {
                 let source = IpAddr::V4(std::net::Ipv4Addr::from_bits(number as u32));
                 assert_eq!(queue.push(1, source, number), None, "{round}");
             }
-            assert!(queue.groups[&1].sources.capacity() >= many);
+            assert!(queue.groups[&1].turns.capacity() >= many);
             assert_eq!(std::iter::from_fn(|| queue.pop()).collect::<Vec<_>>(), (0..many).collect::<Vec<_>>());
-            assert_eq!((queue.length, queue.groups[&1].sources.capacity()), (0, 0));
+            assert_eq!((queue.length, queue.groups[&1].turns.capacity()), (0, 0));
         }
+        queue.push(1, source(1), 1);
+        queue.pop();
+        assert_ne!(queue.groups[&1].turns.capacity(), 0, "of a few it is kept");
     }
 
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-        /// Whatever comes: the bound holds, nothing is lost or made, and whoever sends no more than its share of what is left
-        /// to its group never loses a place.
+        /// Whatever comes: the bound holds, nothing is lost or made, who gives way waits with the most, and whoever sends no more
+        /// than its share of what is left to its group never loses a place.
         #[test]
         fn p5_whoever_stays_within_its_share_is_never_turned_away(
             capacity in prop::sample::select(vec![0, 1, 2, 3, 7, PLACES, 50]),
-            steps in prop::collection::vec((0..4_u32, 0..6_u8, 0..5_u8), 1..400),
+            steps in prop::collection::vec((0..4_u32, 0..6_u8, 0..11_u8), 1..400),
         ) {
-            let mut queue = FairQueue::new(capacity);
+            let (mut queue, mut capacity) = (FairQueue::new(capacity), capacity);
             let (mut inside, mut number) = (BTreeMap::<(u32, IpAddr), VecDeque<u32>>::new(), 0);
             for (group, from, what) in steps {
-                if what == 0 {
-                    match queue.pop() {
+                let before = queue.length;
+                match what {
+                    0 | 1 => match queue.pop() {
                         Some((group, from, number)) => {
                             let held = inside.get_mut(&(group, from)).unwrap();
                             prop_assert_eq!(held.pop_front(), Some(number), "each source's own in their order");
                         }
                         None => prop_assert!(inside.values().all(VecDeque::is_empty)),
+                    },
+                    2 => {
+                        capacity = usize::from(from) * 5;
+                        queue.set_capacity(capacity);
                     }
-                } else {
-                    number += 1;
-                    let from = source(from);
-                    inside.entry((group, from)).or_default().push_back(number);
-                    if let Some((group, from, number)) = queue.push(group, from, (group, from, number)) {
-                        let held = inside.get_mut(&(group, from)).unwrap();
-                        prop_assert_eq!(held.pop_back(), Some(number), "the newest gives way");
-                        let is_share = capacity >= PLACES && held.is_empty();
-                        prop_assert!(!is_share, "{group} {from} had its share and no more");
+                    _ => {
+                        number += 1;
+                        let from = source(from);
+                        inside.entry((group, from)).or_default().push_back(number);
+                        if let Some((group, from, number)) = queue.push(group, from, (group, from, number)) {
+                            let of_group = |which| -> usize {
+                                inside.iter().filter(|((group, _), _)| *group == which).map(|(_, held)| held.len()).sum()
+                            };
+                            prop_assert_eq!(Some(of_group(group)), (0..4).map(of_group).max(), "of the longest group");
+                            let mine = inside.iter().filter(|((other, _), _)| *other == group);
+                            prop_assert_eq!(Some(inside[&(group, from)].len()), mine.map(|(_, held)| held.len()).max());
+                            let held = inside.get_mut(&(group, from)).unwrap();
+                            prop_assert_eq!(held.pop_back(), Some(number), "the newest gives way");
+                            let is_share = capacity >= PLACES && held.is_empty();
+                            prop_assert!(!is_share, "{group} {from} had its share and no more");
+                        }
                     }
                 }
                 let total: usize = inside.values().map(VecDeque::len).sum();
-                prop_assert!(total <= capacity && total == queue.length);
-                let waiting: Vec<_> = queue.groups.values().filter(|held| held.length > 0).collect();
-                prop_assert_eq!(queue.turns.len(), waiting.len());
-                for held in waiting {
+                prop_assert!(total <= capacity.max(before) && total == queue.length);
+                prop_assert_eq!(queue.turns.len(), queue.groups.values().filter(|held| held.length > 0).count());
+                for held in queue.groups.values() {
                     prop_assert_eq!(held.turns.len(), held.sources.len());
                     prop_assert!(held.by_length.iter().all(|(many, from)| *many > 1 && held.of_source(*from) == *many));
                     let many = held.sources.values().filter(|waiting| waiting.length() > 1).count();
@@ -307,6 +342,8 @@ mod tests {
                     prop_assert_eq!(held.sources.values().map(Waiting::length).sum::<usize>(), held.length);
                 }
             }
+            let rest: usize = inside.values().map(VecDeque::len).sum();
+            prop_assert_eq!(std::iter::from_fn(|| queue.pop()).count(), rest);
         }
     }
 }
