@@ -168,11 +168,7 @@ fn refused_again(stage: &mut Stage) -> Result<()> {
 /// On its one CPU the controller has no thread to verify on.
 fn one_cpu(stage: &mut Stage) -> Result<()> {
     const ENOUGH: f64 = 1_000.0;
-    let ours = sched_getaffinity(Pid::from_raw(0))?;
-    let cpu = (0..CpuSet::count()).find(|cpu| ours.is_set(*cpu) == Ok(true)).context("no CPU")?;
-    let script = format!("exec taskset --cpu-list {cpu} \"$0\" \"$@\"");
-    let mut jpatd = Process::start(&stage.net.host, "jpatd", by_shell(&script, &stage.jpatd("run")?))?;
-    stage.wait_ready(&mut jpatd)?;
+    let jpatd = start_on_one_cpu(stage)?;
     let threads = threads(jpatd.id())?;
     ensure!(!threads.iter().any(|name| name.starts_with("verify")), "{threads:?}");
     let forged = forge::Key::es256("k1")?.token(&stage.claims())?;
@@ -184,6 +180,16 @@ fn one_cpu(stage: &mut Stage) -> Result<()> {
         flood.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         looked
     })
+}
+
+/// `jpatd` that has one CPU.
+pub(crate) fn start_on_one_cpu(stage: &Stage) -> Result<Process> {
+    let ours = sched_getaffinity(Pid::from_raw(0))?;
+    let cpu = (0..CpuSet::count()).find(|cpu| ours.is_set(*cpu) == Ok(true)).context("no CPU")?;
+    let script = format!("exec taskset --cpu-list {cpu} \"$0\" \"$@\"");
+    let mut jpatd = Process::start(&stage.net.host, "jpatd", by_shell(&script, &stage.jpatd("run")?))?;
+    stage.wait_ready(&mut jpatd)?;
+    Ok(jpatd)
 }
 
 fn under_flood(stage: &Stage, enough: f64) -> Result<()> {

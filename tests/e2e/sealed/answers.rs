@@ -3,24 +3,29 @@
 use anyhow::{Context, Result, bail, ensure};
 use jpat_tests::{
     knocker::{Knocker, Named, Wish},
+    metrics::Metrics,
     network::{Family, Member},
-    probe::Port,
+    probe::{self, Port},
+    wait::{self, PATIENCE},
 };
 use jpat_userspace::{
     clock,
     knock::{
+        proof::Kind,
         reply::{Outcome, Reply},
         sealed::Verb,
     },
 };
 use libtest_mimic::Trial;
+use nix::sys::signal::Signal;
 use serde_json::json;
 
 use super::{
-    NO_REPLY, ONCE, PLAIN, PROOF, bound_token, config, opened, start, start_and_wait, thief::refused_with, told,
+    NO_REPLY, ONCE, PLAIN, PROOF, SERVER, bound_token, config, opened, start, start_and_wait, thief::refused_with, told,
 };
 use crate::{
     config::{DB, HTTPS, KNOCK_PORT},
+    robust::start_on_one_cpu,
     stage::{Stage, address},
     trial,
 };
@@ -35,10 +40,33 @@ pub(super) fn trials() -> Vec<Trial> {
         trial::on("a_knock_opens_the_services_it_names", bound, named),
         trial::on("renew_prolongs_and_opens_nothing", bound, renews),
         trial::on("close_gives_back", bound, closes),
+        trial::on("knocks_of_one_sender_that_come_together_take_effect_in_their_order", bound, together),
         trial::on("a_wrong_clock_is_told_by_how_much", bound, skewed),
         trial::on("a_lost_reply_is_answered_again", once, lost),
         trial::on("p1_a_refusal_is_told_to_those_who_authenticate_alone", bound, refusals),
     ]
+}
+
+/// On one CPU, so that one batch holds all of them.
+fn together(stage: &mut Stage) -> Result<()> {
+    let knocker = Knocker::new(SERVER, Kind::Ed25519)?;
+    knocker.write_keys(stage.dir.path())?;
+    let jpatd = start_on_one_cpu(stage)?;
+    let token = both(stage)?;
+    jpatd.signal(Signal::SIGSTOP)?;
+    for verb in [Verb::Open, Verb::Renew, Verb::Close, Verb::Open, Verb::Renew] {
+        let sealed = knocker.seal(&token, Wish { verb: Some(verb), ..PLAIN })?;
+        probe::send(&stage.net.client, address(Family::V4, KNOCK_PORT), &sealed.datagram)?;
+    }
+    jpatd.signal(Signal::SIGCONT)?;
+    let mut knocks = String::new();
+    wait::for_true("five knocks to take effect", PATIENCE, || {
+        let metrics = stage.metrics()?;
+        knocks = metrics.changes(&Metrics::default(), "jpat_knocks_total");
+        Ok(["granted", "renewed", "closed"].map(|result| metrics.knocks(result)) == [2.0, 2.0, 1.0])
+    })
+    .with_context(|| format!("counted were: {knocks}"))?;
+    stage.expect_tcp(Member::Client, Family::V4, HTTPS, Port::Open)
 }
 
 fn proved(stage: &mut Stage) -> Result<()> {
