@@ -1,9 +1,9 @@
 //! A bounded queue that is fair between groups, and in each group between sources.
 //!
 //! When it is full, the newest of whoever waits with the most gives way: the group with the most, and in it the source with
-//! the most; where all its sources wait with one, the one whose turn is last. So a flood pushes out its own, however it is spread, and a group or source that waits with less than its
-//! share always finds a place. Groups take turns, and the sources in each: deficit round robin (Shreedhar and Varghese,
-//! SIGCOMM 1995) of items that all weigh the same.
+//! the most; where all its sources wait with one, the one whose turn is last. So a flood pushes out its own, however it is
+//! spread, and a group or source that waits with less than its share always finds a place. Groups take turns, and the
+//! sources in each: deficit round robin (Shreedhar and Varghese, SIGCOMM 1995) of items that all weigh the same.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -29,7 +29,7 @@ struct Group<T> {
     length: usize,
     turns: VecDeque<IpAddr>,
     sources: Table<IpAddr, Waiting<T>>,
-    /// Those that wait with more than one; the others are in `turns`.
+    /// Those that wait with more than one.
     by_length: BTreeSet<(usize, IpAddr)>,
 }
 
